@@ -1,0 +1,84 @@
+"""The store port: content-addressed blobs and small records, on S3 or in a folder.
+
+Keys are plain paths spelled in `keys.py`. Blobs are written only through `writer`, which shows nothing under the
+key until it is given the proof (`Verified`) that digest and size agree. Records go through `put_bytes`.
+Every adapter maps its faults to StoreUnavailable, StoreFull or `None`/`FileNotFoundError` for a missing key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from distworker.digest import Verified
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's key and size in bytes."""
+
+    key: str
+    size: int
+
+
+class BlobWriter(Protocol):
+    """An object being written. Leaving the context without `commit` aborts and leaves nothing behind."""
+
+    def __enter__(self) -> BlobWriter: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes (copied before returning)."""
+        ...
+
+    def commit(self, proof: Verified) -> None:
+        """Show the object under its key. `proof` must be for this writer's digest and for the bytes written;
+        anything else raises DigestMismatch or SizeMismatch and shows nothing."""
+        ...
+
+
+class BlobStore(Protocol):
+    """One bucket and prefix, or one folder."""
+
+    def stat(self, key: str) -> StoredObject | None:
+        """The object, or None."""
+        ...
+
+    def get_bytes(self, key: str, limit: int) -> bytes | None:
+        """A small object whole, or None when missing; LimitExceeded above `limit` bytes."""
+        ...
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Write a small record at once; the last writer wins."""
+        ...
+
+    def open(self, key: str, offset: int = 0) -> AbstractContextManager[Iterator[bytes]]:
+        """Stream an object from `offset` in chunks of 1-4 MiB; FileNotFoundError when missing."""
+        ...
+
+    def writer(self, key: str, proof_for: str, size: int, token: str) -> BlobWriter:
+        """Write a blob of `size` bytes whose digest is `proof_for`; `token` names the claim that does it, so that
+        a sweeper can tell an orphan from a late writer."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error when it is not there."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object below `prefix`, in key order; unfinished writes are not objects."""
+        ...
+
+    def check(self) -> None:
+        """Write, read and delete a probe; raises the typed reason when one of them fails."""
+        ...
+
+    def describe(self) -> str:
+        """Where this is, for people: no secret in it."""
+        ...

@@ -1,0 +1,124 @@
+"""The registry port: what the rest of distworker may ask of a registry.
+
+A `Registry` is one registry origin seen with one credential. Implementations hash and size-check every byte they
+hand out, keep manifest bytes as received, and raise only the typed errors of `distworker.errors`.
+Words are those of the OCI distribution spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from distworker.digest import Digest, Verified
+from distworker.manifest import Manifest
+
+#: One piece of a blob, as read; valid only until the next piece is asked for.
+Chunk: TypeAlias = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestHead:
+    """What HEAD says of a manifest: a hint, never evidence (protocol.md 2.5)."""
+
+    digest: Digest
+    media_type: str
+    size: int
+
+
+class BlobRead(Protocol):
+    """A blob being read. Iterate it once; the last chunk is handed out only after digest and size agreed."""
+
+    def __iter__(self) -> Iterator[Chunk]: ...
+
+    @property
+    def verified(self) -> Verified:
+        """The proof; only after the iteration ended."""
+        ...
+
+
+class Body(Protocol):
+    """A blob being sent: knows its length in bytes and yields its chunks once."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Chunk]: ...
+
+
+#: Opens the body anew for each try (a half-consumed body is never sent again: dxf sent 0 bytes that way).
+#: A body that exists only once (the tee) raises `UploadSessionLost` on the second call.
+BodyFactory: TypeAlias = Callable[[], Body]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSession:
+    """An open upload. `location` is a capability: it is never logged and never stored outside the step."""
+
+    repository: str
+    location: str = field(repr=False)
+
+
+class Registry(Protocol):
+    """One origin, one credential."""
+
+    @property
+    def origin(self) -> str:
+        """`host[:port]` as it stands in references; the key of caps, pauses and hints."""
+        ...
+
+    def ping(self) -> None:
+        """Check that a registry answers there and takes our login; raises the typed reason if not."""
+        ...
+
+    def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
+        """HEAD by tag or digest; None when the registry says 404."""
+        ...
+
+    def get_manifest(self, repository: str, reference: str) -> Manifest:
+        """The manifest, its bytes verified against `reference` when that is a digest; ManifestUnknown on 404."""
+        ...
+
+    def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
+        """PUT the exact bytes under a tag or digest."""
+        ...
+
+    def has_blob(self, repository: str, digest: Digest) -> bool:
+        """HEAD the blob; an unclear answer counts as no."""
+        ...
+
+    def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
+        """Read `size` bytes, resuming by Range where the connection breaks; BlobUnknown on 404."""
+        ...
+
+    def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
+        """Mount from repository `source` of the same origin. None: mounted. A session: refused, upload through it
+        (or cancel it); a registry that answers with an error counts as refused and gives a fresh session."""
+        ...
+
+    def start_upload(self, repository: str) -> UploadSession:
+        """Open an upload session."""
+        ...
+
+    def upload_blob(
+        self, repository: str, digest: Digest, size: int, body: BodyFactory, session: UploadSession | None = None
+    ) -> None:
+        """Send the blob, through `session` if given; returns once the registry holds it under its digest."""
+        ...
+
+    def cancel_upload(self, session: UploadSession) -> None:
+        """Best effort; never raises."""
+        ...
+
+    def tags(self, repository: str) -> Iterator[str]:
+        """All tags, each once, in the registry's order; RepositoryUnknown on 404."""
+        ...
+
+
+class Registries(Protocol):
+    """Gives the `Registry` for a host and credential id; one per thread behind the scenes."""
+
+    def client(self, host: str, credential: str = "") -> Registry:
+        """`host` as in a parsed reference; `credential` an id the operator defined, `""` for the host's own one."""
+        ...

@@ -1,0 +1,249 @@
+"""The state port: the ledger of steps, jobs and slots. Truth is here; a message only says "look at step S".
+
+A job is opened with one `expand` step. Steps form a graph: a step waits behind a **barrier** of step ids and becomes
+ready in the same instant in which the last of them is done. Steps are shared: whoever needs a step that exists
+already **subscribes** to it instead of making another (this is the layer-dedup lock). Each subscriber brings its own
+`StepSpec`, its own way to do that work; the step runs the **home** subscriber's spec, and when the home fails or
+leaves it moves to the best remaining one.
+
+`publish` steps (`m:<image>`) are the images: they exist from expansion until the image closes.
+
+Every operation is atomic and idempotent, uses the server's time, and is fenced by the token that `claim` gave:
+a late caller gets `False`/nothing and changes nothing. Unknown ids and finished steps are never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+#: Image and job end states.
+DONE, FAILED, UNCHANGED, CANCELLED, SUPERSEDED = "done", "failed", "unchanged", "cancelled", "superseded"
+#: States of a job that is not over yet, and of one that is.
+RUNNING, CANCELLING = "running", "cancelling"
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpec:
+    """One way to do one step, as its subscriber wants it done.
+
+    `origin` and `credential` name the slot it takes while queued or running (empty origin: none).
+    `via` tells two ways apart: a failure reaches exactly the subscribers whose spec has the `via` that failed.
+    `body` is a small JSON object the step itself understands; no secret is ever in it.
+    `needs` are the steps that must be done first, each with the spec this subscriber wants them done by.
+    """
+
+    id: str
+    job: str
+    body: Mapping[str, Any]
+    priority: int = 5  #: 0 lowest … 9 highest
+    origin: str = ""
+    credential: str = ""
+    via: str = ""
+    needs: tuple[StepSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A step that got its slot and now waits for a worker: send its message. `text` is what an operator reads."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A step this worker now runs.
+
+    `delivered` maps the ids of the needs that were done to what they said about it (see `done`).
+    `tee`: for a download with exactly one waiting upload, that upload's step id and spec body, else None.
+    """
+
+    id: str
+    token: str
+    job: str
+    body: Mapping[str, Any]
+    attempt: int  #: 1 for the first charged run
+    delivered: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tee: tuple[str, Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a message was not worth running: `superseded`, `unknown`, `cancelled`, `newer` (a record of a newer `v`)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A running step's sign of life. `moved` and `size` are absolute bytes, never increments."""
+
+    id: str
+    token: str
+    moved: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """An image's end: its state and the outcome record that `status` and the report show."""
+
+    image: str
+    state: str
+    outcome: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a finished step changes besides itself. All of it happens with `done` in one script, or not at all.
+
+    spawn:      new steps (an id that exists is subscribed to, not made again).
+    wait:       `(waiter id, specs)`: more needs for a step that is still waiting.
+    patch:      `(step id, fields)`: merged into that unshared step's body.
+    counts:     job counters to add (see `JobView.counters`).
+    delivered:  handed on to each subscriber as `Claim.delivered[this step]`.
+    hints:      `(origin, credential, digest, repository)`: places where a blob now is, candidates for mounts.
+    closing:    the image that ends here.
+    total:      for `expand`: the frozen number of images; `cursor`: how many of them are expanded now.
+    """
+
+    spawn: tuple[StepSpec, ...] = ()
+    wait: tuple[tuple[str, tuple[StepSpec, ...]], ...] = ()
+    patch: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    delivered: Mapping[str, Any] = field(default_factory=dict)
+    hints: tuple[tuple[str, str, str, str], ...] = ()
+    closing: Closing | None = None
+    total: int | None = None
+    cursor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as `status` shows it.
+
+    `counters`: images `total`, `done`, `failed`, `unchanged`, `cancelled`, `superseded`, `open`; bytes
+    `downloaded`, `uploaded`, `saved_present`, `saved_mounted`, `saved_stored`, `saved_shared`; and `layers` (blobs
+    moved). `running` maps step ids to `{"moved", "size", "worker", "text"}`. Times are Unix seconds.
+    """
+
+    id: str
+    state: str
+    created: float
+    closed: float | None
+    record: Mapping[str, Any]
+    counters: Mapping[str, int]
+    running: Mapping[str, Mapping[str, Any]]
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A live worker: `info` is what it said of itself (host, version, fingerprints), `slots` what it can run."""
+
+    owner: str
+    slots: int
+    seen: float
+    info: Mapping[str, Any]
+
+
+class Ledger(Protocol):
+    """The operations; see the module text for what all of them promise."""
+
+    # jobs
+    def open_job(self, job: str, record: Mapping[str, Any], first: StepSpec) -> bool:
+        """Record a job and its expand step; False when that id is known already (nothing is changed)."""
+        ...
+
+    def job(self, job: str) -> JobView | None:
+        """The job with its counters and running steps, or None."""
+        ...
+
+    def jobs(self, limit: int = 50) -> Sequence[JobView]:
+        """The newest jobs first."""
+        ...
+
+    def outcomes(self, job: str, start: int = 0, count: int = 1000) -> Sequence[Mapping[str, Any]]:
+        """Closed images in the order in which they closed."""
+        ...
+
+    def cancel(self, job: str) -> bool:
+        """Stop a job: its images leave, steps nobody else wants are dropped, running ones hear of it at their next
+        beat. False when there is no such open job."""
+        ...
+
+    # steps
+    def pump(self, limit: int = 64) -> Sequence[Admitted]:
+        """Admit ready steps into free slots, round robin over jobs, publish first."""
+        ...
+
+    def claim(self, step: str, token: str, owner: str) -> Claim | Refusal:
+        """Take a queued step under `token` (random, made by the caller); again with the same token succeeds again."""
+        ...
+
+    def beat(self, owner: str, slots: int, info: Mapping[str, Any], running: Sequence[Beat]) -> Sequence[str]:
+        """One call per process every few seconds: extends the leases of `running`, records progress and the
+        worker's presence; returns the ids that are lost or cancelled."""
+        ...
+
+    def farewell(self, owner: str) -> None:
+        """The worker leaves: it no longer counts as live."""
+        ...
+
+    def done(self, step: str, token: str, change: Change) -> bool:
+        """Finish the step: free its slots, empty the barriers it stood in, apply `change`."""
+        ...
+
+    def block(self, step: str, token: str, needs: Sequence[StepSpec]) -> bool:
+        """Give the step back until `needs` are done (created or subscribed to); no attempt is charged.
+        After three rounds it fails instead."""
+        ...
+
+    def release(self, step: str, token: str, delay: float = 0.0, pause: str = "") -> bool:
+        """Give the step back uncharged, to be ready again after `delay` seconds. `pause` = "kind" stops admitting
+        this kind on this (origin, credential) for that time, "origin" everything on the origin."""
+        ...
+
+    def fail(
+        self, step: str, token: str, error: Mapping[str, Any], retry: bool, delay: float, progressed: bool = False
+    ) -> str:
+        """Charge an attempt (unless `progressed`). Returns `retry` when the step will run again after `delay`
+        seconds, `failed` when it is over (its subscribers of the same `via` have failed with it, the others run a
+        new round their way), `lost` when the token no longer holds."""
+        ...
+
+    def reap(self, owner: str) -> int:
+        """Return overdue steps to ready; does something only for the one caller elected each second."""
+        ...
+
+    # shared knowledge
+    def hints(self, origin: str, credential: str, digests: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """digest → repositories of that origin seen to hold it under that credential: candidates, never evidence."""
+        ...
+
+    def lane_begin(self, lane: str, image: str) -> int:
+        """The sequence number of this image's publish in a tag's lane; the same image gets the same number."""
+        ...
+
+    def lane_newest(self, lane: str) -> tuple[int, Mapping[str, Any]]:
+        """The highest sequence published so far in the lane and its note; (0, {}) when none."""
+        ...
+
+    def lane_published(self, lane: str, sequence: int, note: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+        """Record a publish; returns the lane's newest as `lane_newest` does."""
+        ...
+
+    def set_caps(self, caps: Mapping[str, int]) -> None:
+        """Slots per origin, from the operator's settings."""
+        ...
+
+    # health
+    def workers(self) -> Sequence[WorkerView]:
+        """Workers whose last beat is younger than a lease and a half."""
+        ...
+
+    def check(self) -> Mapping[str, Any]:
+        """Answers, version, persistence and eviction policy of the server; raises StateUnavailable."""
+        ...
