@@ -1,7 +1,7 @@
 """The store port: content-addressed blobs and small records, on S3 or in a folder.
 
-Keys are plain paths spelled in `keys.py`. Blobs are written only through `writer`, which shows nothing under the
-key until it is given the proof (`Verified`) that digest and size agree. Records go through `put_bytes`.
+Keys are plain paths spelled in `keys.py`. Blobs are written only through `writer`, which shows nothing under
+the key until it is given the proof (`Verified`) that digest and size agree. Records go through `put_bytes`.
 Every adapter maps its faults to StoreUnavailable, StoreFull or `None`/`FileNotFoundError` for a missing key.
 """
 
@@ -22,6 +22,22 @@ class StoredObject:
 
     key: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A write that was begun and neither shown nor taken back: what a killed worker leaves behind.
+
+    `handle` names it to the store (an upload id, a file name). `token` is the claim it was begun with, or ""
+    where the store cannot tell (S3 does not list the metadata of an unfinished upload). `started` is seconds
+    since 1970 by the store's clock, `size` bytes when known.
+    """
+
+    key: str
+    handle: str
+    token: str
+    started: float
+    size: int = 0
 
 
 class BlobWriter(Protocol):
@@ -63,8 +79,8 @@ class BlobStore(Protocol):
         ...
 
     def writer(self, key: str, proof_for: str, size: int, token: str) -> BlobWriter:
-        """Write a blob of `size` bytes whose digest is `proof_for`; `token` names the claim that does it, so that
-        a sweeper can tell an orphan from a late writer."""
+        """Write a blob of `size` bytes whose digest is `proof_for`; `token` names the claim that does it, so
+        that a sweeper can tell an orphan from a late writer."""
         ...
 
     def delete(self, key: str) -> None:
@@ -73,6 +89,15 @@ class BlobStore(Protocol):
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Every object below `prefix`, in key order; unfinished writes are not objects."""
+        ...
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Every write that was begun here and is not finished, live ones included: the sweeper judges."""
+        ...
+
+    def discard(self, write: Unfinished) -> None:
+        """Take an unfinished write back; its writer, if it still lives, fails and shows nothing. No error
+        when it is gone already."""
         ...
 
     def check(self) -> None:

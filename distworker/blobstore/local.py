@@ -1,0 +1,246 @@
+"""A store in a folder: the staging area of local mode, and a store for one machine or a shared file system.
+
+A write goes to a file in `.staging/` of the same folder, is synced, and is renamed to its key last, so a key
+never names half an object, whatever is killed when. File names are the keys, so the folder of a tenant reads
+as the layout of `keys.py`. On a file system that ignores case, tags that differ only in case share one record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from distworker.blobstore.base import StoredObject, Unfinished
+from distworker.blobstore.keys import decode, encode
+from distworker.blobstore.parts import READ_CHUNK, require_proof, require_room
+from distworker.digest import Verified
+from distworker.errors import DistworkerError, InvalidRequest, LimitExceeded, StoreFull, StoreUnavailable
+
+#: Folder of unfinished writes. It begins with a dot, which no key does.
+STAGING: Final = ".staging"
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class LocalStore:
+    """A BlobStore in the folder `root`, made on first use.
+
+    With `durable`, a file is synced to the disk before it is shown; without, a power cut may leave a file
+    whose bytes do not match its name (a destination would refuse it by digest).
+    """
+
+    def __init__(self, root: Path | str, durable: bool = True) -> None:
+        self._root = Path(root)
+        self._durable = durable
+
+    def stat(self, key: str) -> StoredObject | None:
+        with _faults(f"look at {key}"):
+            try:
+                found = self._path(key).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return StoredObject(key, found.st_size) if stat.S_ISREG(found.st_mode) else None
+
+    def get_bytes(self, key: str, limit: int) -> bytes | None:
+        with _faults(f"read {key}"):
+            try:
+                with self._path(key).open("rb") as file:
+                    data = file.read(limit + 1)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+        if len(data) > limit:
+            raise LimitExceeded(f"{key} has more than the {limit} bytes allowed")
+        return data
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        with _faults(f"write {key}"):
+            path = self._stage(key, "")
+            try:
+                with path.open("xb") as file:
+                    file.write(data)
+                    self._sync(file.fileno())
+                self._show(path, key)
+            finally:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def open(self, key: str, offset: int = 0) -> Iterator[Iterator[bytes]]:
+        with _faults(f"open {key}"):
+            try:
+                file = self._path(key).open("rb", buffering=0)
+            except (NotADirectoryError, IsADirectoryError):
+                raise FileNotFoundError(key) from None
+        with file:
+            file.seek(offset)
+            yield _chunks(file.fileno(), key)
+
+    def writer(self, key: str, proof_for: str, size: int, token: str) -> LocalWriter:
+        with _faults(f"write {key}"):
+            path = self._stage(key, token)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        return LocalWriter(self, key, path, descriptor, digest=proof_for, size=size)
+
+    def delete(self, key: str) -> None:
+        with _faults(f"delete {key}"), contextlib.suppress(NotADirectoryError):
+            self._path(key).unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        folder, _, start = prefix.rpartition("/")
+        base = self._path(folder) if folder else self._root
+        yield from self._walk(base, f"{folder}/" if folder else "", start)
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        with _faults("list unfinished writes"):
+            try:
+                with os.scandir(self._root / STAGING) as found:
+                    entries = sorted(found, key=lambda entry: entry.name)
+            except FileNotFoundError:
+                return
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                info = entry.stat()
+                token, _, rest = entry.name.partition("@")
+                key = decode(rest.partition("@")[2])
+                yield Unfinished(key, entry.name, decode(token), info.st_mtime, info.st_size)
+
+    def discard(self, write: Unfinished) -> None:
+        if "/" in write.handle or write.handle.startswith("."):
+            raise InvalidRequest("not the handle of an unfinished write", field="handle")
+        with _faults("discard an unfinished write"):
+            (self._root / STAGING / write.handle).unlink(missing_ok=True)
+
+    def check(self) -> None:
+        key = f"probe-{secrets.token_hex(8)}"
+        self.put_bytes(key, b"probe")
+        try:
+            if self.get_bytes(key, 16) != b"probe":
+                raise StoreUnavailable(f"{self.describe()} did not give back what was written to it")
+        finally:
+            self.delete(key)
+
+    def describe(self) -> str:
+        return f"folder {self._root}"
+
+    def finish(self, descriptor: int, path: Path, key: str) -> None:
+        """For LocalWriter: sync a staged file and show it under its key."""
+        with _faults(f"write {key}"):
+            self._sync(descriptor)
+            try:
+                self._show(path, key)
+            except FileNotFoundError:
+                raise StoreUnavailable(f"the unfinished write of {key} was discarded by a sweep") from None
+
+    def _stage(self, key: str, token: str) -> Path:
+        self._path(key)
+        folder = self._root / STAGING
+        folder.mkdir(parents=True, exist_ok=True)
+        # `@` is never in an encoded name. The key is kept for the sweeper, as far as a name has room for it.
+        return folder / f"{encode(token or '-')[:64]}@{secrets.token_hex(8)}@{encode(key)[:150]}"
+
+    def _show(self, path: Path, key: str) -> None:
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+        if self._durable:
+            folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def _sync(self, descriptor: int) -> None:
+        if self._durable:
+            os.fsync(descriptor)
+
+    def _path(self, key: str) -> Path:
+        segments = key.split("/")
+        if not all(segments) or "\0" in key or any(segment[0] == "." for segment in segments):
+            raise InvalidRequest(f"{key!r} is not a store key", field="key")
+        return self._root.joinpath(*segments)
+
+    def _walk(self, folder: Path, prefix: str, start: str) -> Iterator[StoredObject]:
+        with _faults(f"list {prefix or 'the store'}"):
+            try:
+                # A folder sorts as its name with the slash, so that keys come out in byte order.
+                with os.scandir(folder) as found:
+                    entries = sorted((e.name + "/" * e.is_dir(), e) for e in found)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        for name, entry in entries:
+            if name[0] == "." or not name.startswith(start):
+                continue
+            if name.endswith("/"):
+                yield from self._walk(Path(entry.path), prefix + name, "")
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    yield StoredObject(prefix + name, entry.stat().st_size)
+
+
+class LocalWriter:
+    """A file in staging that becomes the object on commit."""
+
+    def __init__(
+        self, store: LocalStore, key: str, path: Path, descriptor: int, *, digest: str, size: int
+    ) -> None:
+        self._store = store
+        self._key = key
+        self._path = path
+        self._descriptor = descriptor
+        self._digest = digest
+        self._size = size
+        self._written = 0
+
+    def __enter__(self) -> LocalWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # After a commit the staged name is gone already; what fails here must not hide the first error.
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        require_room(self._digest, self._size, self._written + len(chunk))
+        with _faults(f"write {self._key}"), memoryview(chunk) as view:
+            done = 0
+            while done < len(view):
+                done += os.write(self._descriptor, view[done:])
+        self._written += len(chunk)
+
+    def commit(self, proof: Verified) -> None:
+        require_proof(proof, self._digest, self._size, self._written)
+        self._store.finish(self._descriptor, self._path, self._key)
+
+
+def _chunks(descriptor: int, key: str) -> Iterator[bytes]:
+    while True:
+        with _faults(f"read {key}"):
+            chunk = os.read(descriptor, READ_CHUNK)
+        if not chunk:
+            return
+        yield chunk
+
+
+@contextmanager
+def _faults(action: str) -> Iterator[None]:
+    """Turns the system's errors into the port's; a missing file stays FileNotFoundError."""
+    try:
+        yield
+    except (DistworkerError, FileNotFoundError):
+        raise
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        if error.errno in _FULL:
+            raise StoreFull(f"cannot {action}: {reason}; free some space or name another folder") from error
+        raise StoreUnavailable(f"cannot {action}: {reason}; check the folder and its owner") from error
