@@ -1,0 +1,142 @@
+"""Watches one job until it is over, and turns Ctrl-C into words.
+
+The job lives in the ledger, not here: leaving early, a closed terminal or a Redis that is away for a moment changes
+nothing for it. Reads only; everything it needs is two calls of the state port, so that local mode and the fleet look
+the same.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final, Protocol, TypeVar
+
+from distworker.cli import report
+from distworker.cli.render import Display
+from distworker.errors import JobUnknown, StateUnavailable
+from distworker.state.base import FAILED, JobView, WorkerView
+
+T = TypeVar("T")
+
+#: Seconds between two looks at the job; a worker reports every 4 s, so faster shows nothing new.
+POLL: Final = 0.5
+#: Seconds Redis may be away before we stop watching (a restart with its append-only file takes a few).
+PATIENCE: Final = 30.0
+#: Seconds between two looks at whether any worker is alive.
+WORKERS_EVERY: Final = 10.0
+#: Outcomes asked for at once.
+PAGE: Final = 1000
+
+
+class Watched(Protocol):
+    """The part of the ledger that watching needs (`state.base.Ledger`)."""
+
+    def job(self, job: str) -> JobView | None: ...
+
+    def outcomes(self, job: str, start: int = 0, count: int = 1000) -> Sequence[Mapping[str, Any]]: ...
+
+    def workers(self) -> Sequence[WorkerView]: ...
+
+
+def follow(watched: Watched, job: str, display: Display, poll: float = POLL) -> int:
+    """Show `job` until it is over; returns the exit code.
+
+    Raises JobUnknown when there is no such job, StateUnavailable when the ledger stays away.
+    """
+    reader = _Reader(watched, job, display)
+    with display:
+        view = reader.look()
+        display.begin(view)
+        while True:
+            reader.new_outcomes()
+            display.tick(view)
+            if report.is_over(view):
+                break
+            reader.mind_the_workers(view)
+            time.sleep(poll)
+            view = reader.look()
+        # Outcomes are written before the job closes, but ours were read before we saw it closed.
+        reader.new_outcomes()
+        code = report.exit_code(view, reader.failures)
+        display.end(view, reader.failures, code)
+    return code
+
+
+class _Reader:
+    """What was read so far."""
+
+    def __init__(self, watched: Watched, job: str, display: Display) -> None:
+        self._watched, self._job, self._display = watched, job, display
+        self._seen = 0
+        self._asked_workers = time.monotonic()
+        self._told = False
+        self.failures: list[Mapping[str, Any]] = []
+
+    def look(self) -> JobView:
+        view = self._patiently(lambda: self._watched.job(self._job))
+        if view is None:
+            raise JobUnknown(f"no job {self._job}; `distworker status` lists the jobs there are")
+        return view
+
+    def new_outcomes(self) -> None:
+        while page := self._patiently(lambda: self._watched.outcomes(self._job, self._seen, PAGE)):
+            for outcome in page:
+                self._display.image(outcome)
+                if outcome.get("state") == FAILED:
+                    self.failures.append(outcome)
+            self._seen += len(page)
+
+    def mind_the_workers(self, view: JobView) -> None:
+        """Say it once when the last worker went away: the job waits, and nothing else would tell."""
+        if view.running or time.monotonic() - self._asked_workers < WORKERS_EVERY:
+            return
+        self._asked_workers = time.monotonic()
+        alive = bool(self._patiently(self._watched.workers))
+        if not alive and not self._told:
+            self._display.notice(
+                "no_worker: no worker is alive; the job waits for one (`celery -A tasks worker` starts one)"
+            )
+        self._told = not alive
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return ask()
+            except StateUnavailable as error:
+                if time.monotonic() >= deadline:
+                    raise StateUnavailable(
+                        f"stopped watching: {error.message}; the job is not lost,"
+                        f" `distworker status {self._job}` shows it once Redis is back"
+                    ) from error
+                time.sleep(1)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, the first Ctrl-C (or SIGTERM) raises KeyboardInterrupt and the second ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def first(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, at_once)
+        signal.signal(signal.SIGTERM, at_once)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def at_once(number: int, frame: FrameType | None) -> None:
+    """Leave now, whatever is still to be closed."""
+    os._exit(report.INTERRUPTED)
