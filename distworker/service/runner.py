@@ -1,0 +1,365 @@
+"""Runs one step: claim it, do it, tell the ledger how it ended, and let the next ones start.
+
+The same runner serves the Celery tasks and the local mode; only the dispatcher differs. It promises that a
+step ends in the ledger exactly once (every call is fenced by the claim's token), that a lease is kept while
+the step runs and while its end is being told, and that an interrupted run (lost lease, nobody wants it, this
+worker stops) changes nothing. Two threads for a whole process: one beats for all running steps, one reaps and
+pumps; both outlive a Redis that is away. Failures reach the caller as `StepFailed` with one clear sentence;
+tracebacks stay in the worker's log. Never: hold a slot while waiting for another step, retry inside a step,
+or put a secret into a sentence.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from distworker import logs, names
+from distworker.blobstore.base import BlobStore
+from distworker.errors import (
+    Cancelled,
+    DistworkerError,
+    Draining,
+    InfrastructureError,
+    InternalError,
+    Interrupted,
+    Lost,
+    RateLimited,
+    StateUnavailable,
+    Throttled,
+)
+from distworker.registry.base import Registries
+from distworker.retrying import Backoff
+from distworker.state.base import Admitted, Beat, Claim, Ledger, Refusal
+from distworker.steps.base import Answer, Block, Context, Done, Step
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Takes steps that were admitted and brings each to a free worker; may raise InfrastructureError.
+Dispatcher = Callable[[Sequence[Admitted]], None]
+
+#: A lease lasts 12 s (design.md 3.4), so two beats in a row may be lost before it runs out.
+BEAT_SECONDS: Final = 4.0
+#: Overdue steps are looked for once a second by one elected process; the others only pump.
+UPKEEP_SECONDS: Final = 1.0
+#: How long the end of a step is told again and again to a Redis that does not answer. After an outage the
+#: ledger grants everything running one more lease before it takes steps back, so a late `done` still counts.
+PATIENCE_SECONDS: Final = 120.0
+#: Retries of ledger calls and of the background threads: quick at first, because leases are short.
+LEDGER_BACKOFF: Final = Backoff(base=0.2, factor=2, cap=4, tries=1_000)
+#: Time before a failed step is tried again.
+STEP_BACKOFF: Final = Backoff(base=1, factor=2, cap=60, tries=1_000)
+#: Pause after a 429 that does not say how long to wait.
+PAUSE_SECONDS: Final = 30.0
+#: A step whose own Redis call failed is taken up again after this time.
+STATE_PAUSE_SECONDS: Final = 2.0
+
+
+class StepFailed(Exception):  # noqa: N818 - an outcome that Celery shows, not an error of the runner
+    """A step is over and failed; the text is `code: message`. Only for the task's FAILURE state."""
+
+
+class RunWatch:
+    """The `Watch` of one run. Steps write and read plain attributes; the beat thread does the talking."""
+
+    __slots__ = ("_stop", "bytes", "id", "size", "token")
+
+    def __init__(self, step: str, token: str, size: int) -> None:
+        self.id = step
+        self.token = token
+        self.size = size
+        self.bytes = 0
+        self._stop: Interrupted | None = None
+
+    def moved(self, total: int) -> None:
+        """Absolute bytes moved so far by this run."""
+        self.bytes = total
+
+    def check(self) -> None:
+        """Raises Cancelled, Lost or Draining when the run must stop now."""
+        if self._stop is not None:
+            raise self._stop
+
+    def stop(self, reason: Interrupted) -> None:
+        """Make the next `check` raise; the first reason stays."""
+        if self._stop is None:
+            self._stop = reason
+
+    @property
+    def lost(self) -> bool:
+        """Whether the ledger said that this run no longer holds the step."""
+        return isinstance(self._stop, (Lost, Cancelled))
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What every step of this process works with; the watch is added for each run."""
+
+    registries: Registries
+    store: BlobStore
+    steps: Mapping[str, Step]
+    window: int = 200
+    part_size: int = 8 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Presence:
+    """How this process shows itself: `owner` is unique in the fleet, `info` is published with every beat."""
+
+    owner: str
+    slots: int
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Runner:
+    """One per process, made after any fork. `start` before the first `run`, `stop` at the end."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        equipment: Equipment,
+        dispatch: Dispatcher,
+        presence: Presence,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        beat_seconds: float = BEAT_SECONDS,
+        upkeep_seconds: float = UPKEEP_SECONDS,
+    ) -> None:
+        self._ledger = ledger
+        self._equipment = equipment
+        self._dispatch = dispatch
+        self._presence = presence
+        self._clock = clock
+        self._active: dict[str, RunWatch] = {}
+        self._lock = threading.Lock()
+        self._draining = False
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._loop, args=(work, every), name=f"distworker-{name}", daemon=True)
+            for name, work, every in (
+                ("beat", self.beat, beat_seconds),
+                ("upkeep", self.upkeep, upkeep_seconds),
+            )
+        ]
+
+    # --- life of the process --------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start beating and pumping; the first beat makes this process visible to others."""
+        for thread in self._threads:
+            thread.start()
+
+    def drain(self) -> None:
+        """Hand running steps over at their next chunk; what is claimed from now on is given back at once."""
+        self._draining = True
+        with self._lock:
+            for watch in self._active.values():
+                watch.stop(Draining("this worker is stopping"))
+
+    def stop(self) -> None:
+        """End the threads and take leave. Running steps that are left over come back when their lease runs
+        out."""
+        self.drain()
+        self._stopping.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        try:
+            self._ledger.farewell(self._presence.owner)
+        except StateUnavailable as error:
+            log.warning("could not say goodbye to the ledger: %s", error)
+
+    # --- one step -------------------------------------------------------------------------------------------
+
+    def run(self, step: str) -> str:
+        """Claim and do `step`; returns the sentence an operator reads about this run.
+
+        Raises:
+            StepFailed: the step failed for good.
+            StateUnavailable: the ledger stayed away; the step comes back by itself when its lease runs out.
+        """
+        token = secrets.token_hex(8)
+        claim = self._insist(lambda: self._ledger.claim(step, token, self._presence.owner))
+        if isinstance(claim, Refusal):
+            return f"superseded: {claim.reason}"
+        try:
+            with self._watched(claim) as watch, logs.bind(**_labels(claim)):
+                return self._settle(claim, watch, self._attempt(claim, watch))
+        finally:
+            self.pump()
+
+    def _attempt(self, claim: Claim, watch: RunWatch) -> Answer | DistworkerError:
+        log.debug("%s starts, attempt %d", names.VERBS.get(names.kind_of(claim.id), "step"), claim.attempt)
+        try:
+            watch.check()
+            work = self._equipment.steps[names.kind_of(claim.id)]
+            return work(self._context(watch), claim)
+        except DistworkerError as error:
+            return error
+        except Exception as error:
+            log.exception("%s failed unexpectedly", claim.id)
+            kind = type(error).__name__
+            return InternalError(f"{kind} in step {claim.id}; the worker's log has the details")
+
+    def _context(self, watch: RunWatch) -> Context:
+        kit = self._equipment
+        return Context(
+            registries=kit.registries,
+            store=kit.store,
+            knowledge=self._ledger,
+            watch=watch,
+            window=kit.window,
+            part_size=kit.part_size,
+        )
+
+    def _settle(self, claim: Claim, watch: RunWatch, answer: Answer | DistworkerError) -> str:
+        """Tell the ledger how the run ended."""
+        tell = self._ledger
+        if isinstance(answer, Done):
+            held = self._insist(lambda: tell.done(claim.id, claim.token, answer.change), watch)
+            return self._said(answer.text) if held else _SUPERSEDED
+        if isinstance(answer, Block):
+            held = self._insist(lambda: tell.block(claim.id, claim.token, answer.needs), watch)
+            return self._said(f"waits: {answer.text}") if held else _SUPERSEDED
+        if isinstance(answer, (Cancelled, Lost)):
+            return f"superseded: {answer.message}"
+        if isinstance(answer, (Interrupted, StateUnavailable, RateLimited, Throttled)):
+            return self._give_back(claim, watch, answer)
+        return self._fail(claim, watch, answer)
+
+    def _give_back(self, claim: Claim, watch: RunWatch, error: DistworkerError) -> str:
+        delay, pause = 0.0, ""
+        if isinstance(error, StateUnavailable):
+            delay = STATE_PAUSE_SECONDS
+        elif not isinstance(error, Interrupted):
+            delay, pause = (PAUSE_SECONDS if error.delay is None else error.delay), "kind"
+        held = self._insist(lambda: self._ledger.release(claim.id, claim.token, delay, pause), watch)
+        return self._said(f"given back for {delay:.0f} s: {error}") if held else _SUPERSEDED
+
+    def _fail(self, claim: Claim, watch: RunWatch, error: DistworkerError) -> str:
+        retry = error.retry or isinstance(error, InternalError)
+        delay = error.delay if error.delay is not None else STEP_BACKOFF.delay(claim.attempt)
+        verdict = self._insist(
+            lambda: self._ledger.fail(claim.id, claim.token, error.to_dict(), retry, delay), watch
+        )
+        if verdict == "lost":
+            return _SUPERSEDED
+        if verdict == "retry":
+            return self._said(f"tries again in {delay:.0f} s: {error}", logging.WARNING)
+        raise StepFailed(self._said(str(error), logging.ERROR))
+
+    @staticmethod
+    def _said(text: str, level: int = logging.INFO) -> str:
+        clean = logs.redact(text)
+        log.log(level, "%s", clean)
+        return clean
+
+    # --- in the background ----------------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """One sign of life for all running steps; stops those that the ledger says are lost."""
+        with self._lock:
+            running = list(self._active.values())
+        who = self._presence
+        lost = set(
+            self._ledger.beat(
+                who.owner,
+                0 if self._draining else who.slots,
+                who.info,
+                [Beat(watch.id, watch.token, watch.bytes, watch.size) for watch in running],
+            )
+        )
+        for watch in running:
+            if watch.id in lost:
+                watch.stop(Lost("nobody waits for this any more, or another worker has it now"))
+
+    def upkeep(self) -> None:
+        """Take back overdue steps (if elected) and admit ready ones."""
+        self._ledger.reap(self._presence.owner)
+        self._dispatch_admitted()
+
+    def pump(self) -> None:
+        """Admit ready steps now; trouble is left to the next `upkeep`."""
+        try:
+            self._dispatch_admitted()
+        except InfrastructureError as error:
+            log.warning("could not hand out ready steps yet: %s", error)
+
+    def _dispatch_admitted(self) -> None:
+        admitted = self._ledger.pump()
+        if admitted:
+            self._dispatch(admitted)
+
+    def _loop(self, work: Callable[[], None], every: float) -> None:
+        failures = 0
+        wait = 0.0
+        while not self._stopping.wait(wait):
+            try:
+                work()
+                failures, wait = 0, every
+            except Exception as error:  # noqa: BLE001 - leases hang on these threads: they never end by an error
+                failures += 1
+                wait = min(every, LEDGER_BACKOFF.delay(failures))
+                self._grumble(error, failures)
+
+    @staticmethod
+    def _grumble(error: Exception, failures: int) -> None:
+        """One line when trouble begins, then at doublings: an outage must not fill the log."""
+        if failures & (failures - 1):
+            return
+        known = isinstance(error, DistworkerError)
+        trace = None if known else error
+        log.warning("background work failed (%d): %s", failures, error, exc_info=trace)
+
+    # --- helpers --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _watched(self, claim: Claim) -> Iterator[RunWatch]:
+        size = claim.body.get("size")
+        watch = RunWatch(claim.id, claim.token, size if isinstance(size, int) else 0)
+        with self._lock:
+            self._active[claim.token] = watch
+            if self._draining:
+                watch.stop(Draining("this worker is stopping"))
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                del self._active[claim.token]
+
+    def _insist(self, call: Callable[[], T], watch: RunWatch | None = None) -> T:
+        """Repeat an idempotent ledger call while Redis is away and the run may still hold its step."""
+        end = self._clock() + PATIENCE_SECONDS
+        failures = 0
+        while True:
+            try:
+                return call()
+            except StateUnavailable:
+                failures += 1
+                if self._clock() >= end or (watch is not None and watch.lost):
+                    raise
+                if self._stopping.wait(LEDGER_BACKOFF.delay(failures, random=random.random)):
+                    raise
+
+
+_SUPERSEDED: Final = "superseded: the step moved on without this run"
+
+
+def _labels(claim: Claim) -> dict[str, str]:
+    """What each log line of this run carries."""
+    kind, name = names.kind_of(claim.id), claim.id.partition(":")[2]
+    labels = {"job": claim.job, "step": claim.id}
+    if kind in {names.PUBLISH, names.PLAN}:
+        labels["image"] = name
+    elif kind in {names.UPLOAD, names.DOWNLOAD}:
+        labels["digest"] = str(claim.body.get("digest", ""))
+    return labels

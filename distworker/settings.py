@@ -1,0 +1,350 @@
+"""What operators tune, where each value came from, and what is wrong with it when something is.
+
+Looked up in `--config`, `$DISTWORKER_CONFIG`, `./config/`, the user's config folder and `/etc/distworker`:
+the first `distworker.toml` found is read, `DISTWORKER_*` variables go on top (`store.bucket` is
+`DISTWORKER_STORE_BUCKET`). `registries.toml` is looked up in the same places, or is the file that the setting
+`registries` names. A wrong or unknown key raises `ConfigInvalid` naming the file or variable, the key and the
+remedy. Protocol limits are not settings (`limits.py`). Values never reach a log: secrets are `SecretStr`,
+URLs are masked by `shown`. Only `service/wiring.py`, the faces and the Celery app read this module;
+everything below takes plain values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from distworker.errors import ConfigInvalid, InvalidReference
+from distworker.reference import parse_host
+
+ENV_PREFIX: Final = "DISTWORKER_"
+#: Names `--config`'s file from the environment; not a setting itself.
+ENV_CONFIG: Final = "DISTWORKER_CONFIG"
+FILE: Final = "distworker.toml"
+REGISTRIES_FILE: Final = "registries.toml"
+SYSTEM_FOLDER: Final = Path("/etc/distworker")
+DEFAULT: Final = "default"
+
+_MIB: Final = 1024 * 1024
+#: Keys whose value is a path: relative ones in a file count from that file's folder.
+_PATHS: Final = ("registries", "docker_config", "store.folder", "ca_file", "password_file")
+
+
+def _redis(value: str) -> str:
+    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("expected a URL such as redis://host:6379/1")
+    return value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class StoreSettings(_Strict):
+    """Where blobs are kept: an S3 bucket, or a folder that all workers see."""
+
+    kind: Literal["s3", "local"] = "s3"
+    endpoint: str = ""
+    bucket: str = ""
+    prefix: str = ""
+    region: str = "us-east-1"
+    access_key: str = ""
+    secret_key: SecretStr = SecretStr("")
+    path_style: bool = True
+    unsigned_payload: bool = False
+    folder: str = ""
+
+
+class LogSettings(_Strict):
+    """How the log on stderr looks."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """Everything an operator may tune. Get one from `load`; making one by hand takes values as they are."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+    )
+
+    redis_url: Annotated[str, AfterValidator(_redis)] = Field("redis://127.0.0.1:6379/1", repr=False)
+    redis_prefix: str = Field("distworker", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")
+    broker_url: str = Field("", repr=False)
+    slots: int = Field(4, ge=1, le=128)
+    window: int = Field(200, ge=1, le=10_000)
+    # S3 takes parts of 5 MiB to 5 GiB; a worker holds about two parts for each slot in memory.
+    part_size: ByteSize = Field(ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
+    docker_config: str = ""
+    registries: str = ""
+    store: StoreSettings = StoreSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`load` joins the sources itself, because it keeps each value's origin."""
+        return (init_settings,)
+
+    @property
+    def broker(self) -> str:
+        """The broker's URL: `broker_url`, or the ledger's server with another database."""
+        if self.broker_url:
+            return self.broker_url
+        parts = urlsplit(self.redis_url)
+        if parts.scheme == "unix":
+            return "redis+socket://" + parts.path
+        return parts._replace(path="/1" if parts.path in {"", "/", "/0"} else "/0").geturl()
+
+
+class RegistrySettings(_Strict):
+    """What `registries.toml` says of one host. The password comes from one of three places."""
+
+    plain_http: bool = False
+    ca_file: str = ""
+    proxy: str = Field("", repr=False)
+    max_concurrency: int | None = Field(None, ge=1, le=10_000)
+    token_realms: tuple[str, ...] = ()
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    password_file: str = ""
+    password_env: str = ""
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        ways = [bool(self.password.get_secret_value()), bool(self.password_file), bool(self.password_env)]
+        if sum(ways) > 1:
+            raise ValueError("give one of password, password_file and password_env")
+        if any(ways) != bool(self.username):
+            raise ValueError(
+                "a username needs one of password, password_file and password_env, and they need it"
+            )
+        if self.plain_http and self.ca_file:
+            raise ValueError("plain_http has no certificate to check: drop plain_http or ca_file")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings with their story.
+
+    `origins`: dotted key → `default`, a file's path, or `environment NAME`. `files`: what was read.
+    `looked`: where files were looked for, in order. `unknown`: `DISTWORKER_*` variables that no setting reads
+    (a warning only: Kubernetes adds such variables by itself for a Service of that name).
+    """
+
+    settings: Settings
+    registries: Mapping[str, RegistrySettings]
+    origins: Mapping[str, str]
+    files: tuple[Path, ...] = ()
+    looked: tuple[Path, ...] = ()
+    unknown: tuple[str, ...] = field(default=())
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """`(key, value, origin)` of each setting for people, secrets masked."""
+        for key, value in _flat(self.settings.model_dump()):
+            text = "***" if value and key.endswith("_key") else shown(value)
+            yield key, text, self.origins.get(key, DEFAULT)
+
+
+def load(config: str | Path | None = None) -> Config:
+    """Read the settings files and the environment; `config` is the operator's `--config`.
+
+    Raises:
+        ConfigInvalid: a named file is missing, or a file or variable is unreadable, unknown or has a bad
+        value.
+    """
+    looked = _candidates(config)
+    path = _find(looked, FILE, required=config is not None or bool(os.environ.get(ENV_CONFIG)))
+    values, origins = _merged(path)
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise _invalid(error, origins, Settings, path) from None
+    registries_path = _registries_path(settings, looked, origins)
+    return Config(
+        settings=settings,
+        registries=_registries(registries_path) if registries_path else {},
+        origins=origins,
+        files=tuple(p for p in (path, registries_path) if p),
+        looked=tuple(looked),
+        unknown=_unknown_variables(),
+    )
+
+
+def shown(value: object) -> str:
+    """`value` for people: secrets become `***`, so does whatever stands before the `@` of a URL."""
+    if isinstance(value, SecretStr):
+        return "***" if value.get_secret_value() else ""
+    return re.sub(r"(?<=://)[^/@\s]+(?=@)", "***", str(value))
+
+
+def _candidates(config: str | Path | None) -> list[Path]:
+    named = config or os.environ.get(ENV_CONFIG)
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    user = Path(home).expanduser() / "distworker"
+    return [*([Path(named).expanduser()] if named else []), Path("config"), user, SYSTEM_FOLDER]
+
+
+def _find(looked: Sequence[Path], name: str, *, required: bool) -> Path | None:
+    for number, place in enumerate(looked):
+        path = place / name if place.is_dir() or place.suffix != ".toml" else place
+        if required and number == 0:
+            if not path.is_file():
+                raise ConfigInvalid(f"{path}: no such settings file; check --config or ${ENV_CONFIG}")
+            return path
+        if path.is_file():
+            return path
+    return None
+
+
+def _registries_path(settings: Settings, looked: Sequence[Path], origins: Mapping[str, str]) -> Path | None:
+    if settings.registries:
+        path = Path(settings.registries)
+        if not path.is_file():
+            where = origins["registries"]
+            raise ConfigInvalid(f"{where}: registries: no such file: {path}", field="registries")
+        return path
+    folders = [place.parent if place.suffix == ".toml" else place for place in looked]
+    return _find(folders, REGISTRIES_FILE, required=False)
+
+
+def _merged(path: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+    values = _read(path) if path else {}
+    origins = {key: str(path) for key, _ in _flat(values)}
+    try:
+        environment = EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        raise ConfigInvalid(f"environment: {error}; sections take one variable for each key") from None
+    for key, value in _flat(environment):
+        section, _, name = key.rpartition(".")
+        target = values.setdefault(section, {}) if section else values
+        if isinstance(target, dict):
+            target[name] = _expanded(key, value, Path())
+            origins[key] = f"environment {_variable(key)}"
+    return values, origins
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigInvalid(f"{path}: not valid TOML: {error}") from None
+    folder = path.parent
+    return {
+        key: {name: _expanded(f"{key}.{name}", inner, folder) for name, inner in value.items()}
+        if isinstance(value, dict)
+        else _expanded(key, value, folder)
+        for key, value in raw.items()
+    }
+
+
+def _expanded(key: str, value: Any, folder: Path) -> Any:
+    is_path = key in _PATHS or key.rpartition(".")[2] in _PATHS
+    if not (is_path and isinstance(value, str) and value):
+        return value
+    return str(folder / Path(value).expanduser())
+
+
+def _registries(path: Path) -> dict[str, RegistrySettings]:
+    found: dict[str, RegistrySettings] = {}
+    for name, table in _read(path).items():
+        if not isinstance(table, dict):
+            raise ConfigInvalid(
+                f'{path}: {name}: keys belong into a table per registry, such as ["registry.example.com"]',
+                field=name,
+            )
+        try:
+            host = parse_host(name)
+        except InvalidReference as error:
+            raise ConfigInvalid(f"{path}: [{name}]: {error.message}", field=name) from None
+        if host in found:
+            raise ConfigInvalid(f"{path}: [{name}]: {host} is there twice; keep one table", field=name)
+        try:
+            found[host] = RegistrySettings(**table)
+        except ValidationError as error:
+            raise _invalid(error, {}, RegistrySettings, path, prefix=f"[{name}] ") from None
+    return found
+
+
+def _invalid(
+    error: ValidationError,
+    origins: Mapping[str, str],
+    model: type[BaseModel],
+    path: Path | None,
+    prefix: str = "",
+) -> ConfigInvalid:
+    """The first fault of `error` as a sentence: where, which key, what to do."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    below = [origin for name, origin in origins.items() if name == key or name.startswith(f"{key}.")]
+    where = below[0] if below else str(path or "settings")
+    if first["type"] == "extra_forbidden":
+        known = [name for name, _ in _flat(model.model_construct().model_dump())]
+        close = difflib.get_close_matches(key, known, n=1)
+        text = "unknown key; " + (f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}")
+    else:
+        text = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return ConfigInvalid(f"{where}: {prefix}{key + ': ' if key else ''}{text}", field=key or None)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _variable(key: str) -> str:
+    return ENV_PREFIX + key.upper().replace(".", "_")
+
+
+def _unknown_variables() -> tuple[str, ...]:
+    defaults = Settings.model_construct()
+    known = {_variable(key) for key, _ in _flat(defaults.model_dump())} | {ENV_CONFIG}
+    sections = {_variable(key) for key, value in defaults if isinstance(value, BaseModel)}
+    return tuple(
+        sorted(
+            n for n in os.environ if n.upper().startswith(ENV_PREFIX) and n.upper() not in known | sections
+        )
+    )
