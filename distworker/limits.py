@@ -1,0 +1,60 @@
+"""Limits that keep one hostile or broken answer from costing more than itself (protocol.md 6.5).
+
+They are constants of the protocol and of our own bookkeeping, not settings: no operator needs to tune them,
+and one table shows them all. Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# --- one answer of a registry -------------------------------------------------------------------------------
+#: Largest manifest read. The spec asks registries to take 4 MiB; some keep more, regclient reads 8.
+MANIFEST_MAX_PULL: Final = 8 * MIB
+#: Largest manifest sent: what every registry must take.
+MANIFEST_MAX_PUSH: Final = 4 * MIB
+#: Error bodies are web pages now and then; the reason stands in the first kilobytes.
+ERROR_BODY_MAX: Final = 64 * KIB
+#: A token response; real ones are under 8 KiB.
+TOKEN_BODY_MAX: Final = 64 * KIB
+#: Longest Location, Link or token accepted; longer ones break the next hop's header limits.
+HEADER_VALUE_MAX: Final = 16 * KIB
+#: Hops of a read.
+REDIRECTS_MAX: Final = 5
+
+# --- one manifest -------------------------------------------------------------------------------------------
+#: Layers of one manifest; overlayfs stops at 500, artifacts go a little further.
+LAYERS_MAX: Final = 1_000
+#: Entries of one index.
+INDEX_ENTRIES_MAX: Final = 2_000
+#: Index inside index inside index: the spec allows nesting, nobody needs more.
+INDEX_DEPTH_MAX: Final = 4
+#: Manifests of one image, all levels together.
+TREE_MANIFESTS_MAX: Final = 5_000
+#: Nesting of JSON; Python's parser dies by recursion far above it.
+JSON_DEPTH_MAX: Final = 64
+#: Longest media type (RFC 6838: 127 + "/" + 127).
+MEDIA_TYPE_MAX: Final = 255
+#: Largest blob; the largest model layers known are around 100 GiB.
+BLOB_MAX: Final = 256 * GIB
+#: Blobs up to this size may ride inside plan and publish steps (design.md section 3).
+SMALL_BLOB: Final = 64 * KIB
+
+# --- one listing --------------------------------------------------------------------------------------------
+#: Pages followed.
+PAGES_MAX: Final = 10_000
+#: Tags of one repository.
+TAGS_MAX: Final = 200_000
+#: Body of one page.
+PAGE_BODY_MAX: Final = 8 * MIB
+
+# --- waiting ------------------------------------------------------------------------------------------------
+#: Longest wait a server may ask for, and the shortest we take, in seconds.
+RETRY_AFTER_MAX: Final = 6 * 3600.0
+RETRY_AFTER_MIN: Final = 1.0
+#: Longest wait that a step sleeps through in place, in seconds; longer ones give the step back.
+SLEEP_MAX: Final = 30.0
