@@ -1,0 +1,96 @@
+"""What happens around the tasks of a worker process: logging, its threads, waking its event loop, draining, leaving.
+
+The runner's beat and reaper threads start when the worker is ready and not before: a worker that cannot reach its
+broker must not look alive in the ledger. On the way out running steps are handed over first, then the worker says
+farewell.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from celery.bootsteps import StartStopStep
+from celery.concurrency.base import BasePool
+from celery.concurrency.prefork import TaskPool as ForkingPool
+from celery.signals import celeryd_after_setup, setup_logging, task_postrun, worker_ready, worker_shutdown
+from celery.signals import worker_shutting_down as shutting_down
+from kombu.asynchronous.hub import Hub
+
+from distworker import logs
+from tasks.app import app, settings
+from tasks.base import services
+
+log = logging.getLogger(__name__)
+
+
+class _Loop:
+    """The worker's event loop. kombu's own `get_event_loop()` forgets it at the first reconnect."""
+
+    hub: Hub | None = None
+
+
+@setup_logging.connect(weak=False)
+def set_up_logging(loglevel: int | None = None, **_: Any) -> None:
+    """Our log instead of Celery's; `-l` of the command line is stronger than the settings."""
+    wanted = settings().settings.log
+    given = loglevel if loglevel and loglevel != logging.WARNING else None  # WARNING is Celery's "not given"
+    logs.setup(wanted.format, logging.getLevelName(given).lower() if given else wanted.level)
+
+
+@celeryd_after_setup.connect(weak=False)
+def refuse_forking(instance: Any, **_: Any) -> None:
+    """A forked child would run steps without the thread that keeps their leases."""
+    pool: type[BasePool] = instance.pool_cls
+    if issubclass(pool, ForkingPool):
+        raise SystemExit("distworker: the worker needs --pool=threads; start more workers for more processes.")
+
+
+@worker_ready.connect(weak=False)
+def begin(sender: Any, **_: Any) -> None:
+    """Keep the hub and start the runner's threads."""
+    _Loop.hub = getattr(sender, "hub", None)
+    services().runner.start()
+
+
+@task_postrun.connect(weak=False)
+def wake_loop(**_: Any) -> None:
+    """A finished thread does not wake the loop by itself: without prefetch the next message would wait up to 1 s
+    (measured: 8 tasks a second instead of 153)."""
+    hub = _Loop.hub
+    if hub is not None:
+        hub.call_soon(_nothing)
+
+
+def _nothing() -> None:
+    pass
+
+
+@shutting_down.connect(weak=False)
+def drain(**_: Any) -> None:
+    """Running steps stop at their next chunk and go back to the ledger.
+
+    Celery calls this inside the signal handler, where the interrupted code may hold the very lock that draining
+    takes; so another thread does it.
+    """
+    threading.Thread(target=services().runner.drain, name="distworker-drain", daemon=True).start()
+
+
+class Drain(StartStopStep):
+    """The same for a shutdown that came without a signal to the process, such as Flower's button."""
+
+    requires = {"celery.worker.components:Pool"}
+
+    def close(self, worker: Any) -> None:
+        """Called before the pool waits for its threads."""
+        services().runner.drain()
+
+
+app.steps["worker"].add(Drain)
+
+
+@worker_shutdown.connect(weak=False)
+def leave(**_: Any) -> None:
+    """Stop the threads and say farewell: the ledger no longer counts on this worker."""
+    services().runner.stop()
