@@ -1,8 +1,8 @@
 """Watches one job until it is over, and turns Ctrl-C into words.
 
-The job lives in the ledger, not here: leaving early, a closed terminal or a Redis that is away for a moment changes
-nothing for it. Reads only; everything it needs is two calls of the state port, so that local mode and the fleet look
-the same.
+The job lives in the ledger, not here: leaving early, a closed terminal or a Redis that is away for a moment
+changes nothing for it. Reads only; all it needs is three calls of the state port, so that local mode and the
+fleet look the same.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class _Reader:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, the first Ctrl-C (or SIGTERM) raises KeyboardInterrupt and the second ends the process at once."""
+    """Inside, the first Ctrl-C (or SIGTERM) raises KeyboardInterrupt, the second ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
 """The command line: `distworker COMMAND …`, and the one place where errors become exit codes.
 
 Exit codes: 0 all well, 1 some images failed, 2 the request is wrong, 3 our own servers (Redis, broker, store,
-workers) are not there, 130 interrupted. Errors are one line on stderr, `code: message`; a traceback is never shown,
-with -v it is in the log. Commands are imported only when they are called, so that `--help` costs no Celery.
+workers) are not there, 130 interrupted. Errors are one line on stderr, `code: message`; a traceback is never
+shown, with -v it is in the log. Commands are imported only when called, so that `--help` costs no Celery.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def cli() -> None:
     """
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one line per way to end
     """Run one command line; returns its exit code and never raises."""
     state = Run()
     try:
@@ -101,7 +101,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output left (`| head`). Python would complain once more when it flushes stdout at exit.
+        # The reader of our output left (`| head`); without this Python complains again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     except DistworkerError as error:

@@ -66,7 +66,11 @@ def as_json(command: F) -> F:
         return value
 
     option = click.option(
-        "--json", "as_json", is_flag=True, callback=remember, help="JSON lines on stdout, and nothing else there."
+        "--json",
+        "as_json",
+        is_flag=True,
+        callback=remember,
+        help="JSON lines on stdout, and nothing else there.",
     )
     return option(command)
 
@@ -80,9 +84,9 @@ def job(command: F) -> F:
                 type=click.IntRange(0, 9),
                 help="0 (last) to 9 (first); 5 unless given.",
             ),
-            click.option("--detach", is_flag=True, help="Print the job's id and leave; works without a live worker."),
+            click.option("--detach", is_flag=True, help="Print the job's id and leave, live worker or not."),
             click.option(
-                "--local", is_flag=True, help="Do the work in this process: no Redis, no worker, no S3 needed."
+                "--local", is_flag=True, help="Do the work in this process: no Redis, worker or S3."
             ),
             click.option(
                 "--store",

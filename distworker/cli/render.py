@@ -1,7 +1,7 @@
 """What a person or a program sees while a job runs: bars in a terminal, plain lines in a pipe, or JSON lines.
 
-The only importer of rich. Each display is told the same three things (an image closed, a tick, the end) and owns
-stdout; notices go to stderr. Text from outside is never read as markup.
+The only importer of rich. Each display is told the same three things (an image closed, a tick, the end) and
+owns stdout; notices go to stderr. Text from outside is never read as markup.
 """
 
 from __future__ import annotations
@@ -73,10 +73,12 @@ class _Quiet:
         return None
 
     def notice(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
     def _say(self, line: str) -> None:
-        print(line, file=self._out, flush=True)
+        self._out.write(line + "\n")
+        self._out.flush()
 
 
 class Lines(_Quiet):
@@ -209,7 +211,7 @@ class Bars:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO | None = None) -> None:
-    """Aligned columns; no frame, so that it can be cut and grepped, and never narrower than its content in a pipe."""
+    """Aligned columns without a frame, so that they can be cut and grepped; in a pipe never shortened."""
     out = sys.stdout if out is None else out
     width = None if out.isatty() else 100_000
     grid = Table(box=None, pad_edge=False, header_style="bold")

@@ -1,8 +1,9 @@
 """The words and figures of a job, for people and for machines: sizes, lines, events, exit codes.
 
-Pure functions over the state port's views, so that the bars, the plain lines, `status` and `--json` can never tell
-different stories. The words are those of the whole product: images are done, unchanged, failed, cancelled or
-superseded; bytes are moved (downloaded, uploaded) or saved (already there, mounted, from store, shared).
+Pure functions over the state port's views, so that the bars, the plain lines, `status` and `--json` can never
+tell different stories. The words are those of the whole product: images are done, unchanged, failed,
+cancelled or superseded; bytes are moved (downloaded, uploaded) or saved (already there, mounted, from store,
+shared).
 Never prints, never asks a server.
 """
 
@@ -38,7 +39,7 @@ NAMED_STEPS: Final = 4
 def size(count: float) -> str:
     """Bytes as people say them: `0 B`, `812 B`, `3.1 MB` (powers of 1000, as registries bill them)."""
     value, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):  # noqa: B007 - the last unit is used after the loop
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
         if value < 999.95 or unit == "PB":
             break
         value /= 1000
@@ -104,7 +105,9 @@ def saved_total(view: JobView) -> int:
 
 def saved_text(view: JobView) -> str:
     """`1.2 GB: 900.0 MB already there, 300.0 MB mounted`, naming only what saved something."""
-    parts = [f"{size(view.counters[name])} {words}" for name, words in SAVED.items() if view.counters.get(name)]
+    parts = [
+        f"{size(view.counters[name])} {words}" for name, words in SAVED.items() if view.counters.get(name)
+    ]
     return size(saved_total(view)) + (": " + ", ".join(parts) if parts else "")
 
 
@@ -196,7 +199,7 @@ def _is_infrastructure(error: Mapping[str, Any] | None) -> bool:
     return issubclass(CODES.get(str((error or {}).get("code")), Exception), InfrastructureError)
 
 
-# --- for machines -------------------------------------------------------------------------------------------------
+# --- for machines ---------------------------------------------------------------
 
 
 def job_record(view: JobView) -> dict[str, Any]:
@@ -238,7 +241,7 @@ def image_record(job: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Rates:
-    """Bytes per second of running steps, smoothed; workers report every few seconds, so it changes in jumps."""
+    """Bytes per second of running steps, smoothed; workers report every few seconds only."""
 
     #: Weight of the newest reading: high enough that a stalled layer shows within three readings.
     WEIGHT: Final = 0.5
