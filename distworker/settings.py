@@ -141,6 +141,7 @@ class RegistrySettings(_Strict):
     ca_file: str = ""
     proxy: str = Field("", repr=False)
     max_concurrency: int | None = Field(None, ge=1, le=10_000)
+    upload_mode: Literal["auto", "monolithic", "patch"] = "auto"
     token_realms: tuple[str, ...] = ()
     username: str = ""
     password: SecretStr = SecretStr("")
@@ -159,6 +160,17 @@ class RegistrySettings(_Strict):
         if self.plain_http and self.ca_file:
             raise ValueError("plain_http has no certificate to check: drop plain_http or ca_file")
         return self
+
+    def read_password(self) -> str:
+        """The password from whichever place holds it, "" when that is empty or missing."""
+        if self.password_env:
+            return os.environ.get(self.password_env, "")
+        if self.password_file:
+            try:
+                return Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError):
+                return ""
+        return self.password.get_secret_value()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ PAIR_FIELDS: Final = (
 FIELDS: Final = ("v", "id", "kind", "priority", "labels", "pairs", *PAIR_FIELDS)
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?", re.ASCII)
-_CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", re.ASCII)
 
 
 def parse_request(
@@ -169,7 +169,7 @@ def _platforms(item: Mapping[str, Any], where: str) -> tuple[Platform, ...]:
 def _credential(item: Mapping[str, Any], name: str, where: str) -> str:
     text = _text(item, name, where)
     if text and not _CREDENTIAL.fullmatch(text):
-        raise _bad(where + name, "expected the id of a credential, up to 64 letters, digits, . _ -")
+        raise _bad(where + name, "expected the id of a credential, up to 64 letters, digits, . _ : -")
     return text
 
 

@@ -51,6 +51,8 @@ Dispatcher = Callable[[Sequence[Admitted]], None]
 BEAT_SECONDS: Final = 4.0
 #: Overdue steps are looked for once a second by one elected process; the others only pump.
 UPKEEP_SECONDS: Final = 1.0
+#: Caps are told again this often (seconds): a Redis that lost its data gets them back.
+CAPS_SECONDS: Final = 60.0
 #: How long the end of a step is told again and again to a Redis that does not answer. After an outage the
 #: ledger grants everything running one more lease before it takes steps back, so a late `done` still counts.
 PATIENCE_SECONDS: Final = 120.0
@@ -111,13 +113,17 @@ class Equipment:
     part_size: int = 8 * 1024 * 1024
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Presence:
-    """How this process shows itself: `owner` is unique in the fleet, `info` is published with every beat."""
+    """How this process shows itself: `owner` is unique in the fleet, `info` is published with every beat.
+
+    `caps` are the operator's slots per registry origin; every process of the fleet tells the same ones.
+    """
 
     owner: str
     slots: int
     info: Mapping[str, Any] = field(default_factory=dict)
+    caps: Mapping[str, int] = field(default_factory=dict)
 
 
 class Runner:
@@ -142,6 +148,7 @@ class Runner:
         self._active: dict[str, RunWatch] = {}
         self._lock = threading.Lock()
         self._draining = False
+        self._caps_due = 0.0
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._loop, args=(work, every), name=f"distworker-{name}", daemon=True)
@@ -284,6 +291,9 @@ class Runner:
 
     def upkeep(self) -> None:
         """Take back overdue steps (if elected) and admit ready ones."""
+        if self._clock() >= self._caps_due:
+            self._ledger.set_caps(self._presence.caps)
+            self._caps_due = self._clock() + CAPS_SECONDS
         self._ledger.reap(self._presence.owner)
         self._dispatch_admitted()
 

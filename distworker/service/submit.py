@@ -76,7 +76,8 @@ class Producer:
                 self._send(step)
 
     def ping(self) -> str:
-        """Connect to the broker; returns its masked address. Raises StateUnavailable when it does not answer."""
+        """Connect to the broker; returns its masked address. Raises StateUnavailable when it does not
+        answer."""
         with self._guarded(), self._app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=CONNECT_SECONDS)
             return str(connection.as_uri())

@@ -1,0 +1,178 @@
+"""Looks at everything a fleet needs and says what to do about what is wrong: settings, broker, Redis, store,
+workers, registries.
+
+Each check is independent, bounded in time and leaves nothing behind. It never repairs anything, and never
+shows a secret: settings come masked, servers by their masked address, worker comparisons as names of what
+differs.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+from distworker.blobstore.base import BlobStore
+from distworker.errors import DistworkerError
+from distworker.registry.base import Registries
+from distworker.service.fingerprints import MEANING, differing
+from distworker.settings import Config, shown
+from distworker.state.base import Ledger, WorkerView
+
+#: Oldest Redis whose scripts and commands the ledger uses; Valkey has them all.
+REDIS_OLDEST: Final = (6, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. `remedy` is what to do when `ok` is false (or advice when it is true)."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+class Broker(Protocol):
+    """The part of the producer that is checked."""
+
+    def ping(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is looked at. `marks` are our own fingerprints."""
+
+    config: Config
+    broker: Broker
+    ledger: Ledger
+    store: Callable[[], BlobStore]
+    registries: Callable[[], Registries]
+    marks: Mapping[str, str]
+
+
+def examine(patient: Patient, now: Callable[[], float] = time.time) -> Iterator[Check]:
+    """Every check, one after the other, as each is done."""
+    yield from _settings(patient.config)
+    yield _broker(patient)
+    redis = list(_redis(patient))
+    yield from redis
+    yield _store(patient)
+    if redis[0].ok:
+        yield from _workers(patient, now())
+    else:
+        yield Check("workers", False, "unknown without Redis", "fix redis first")
+    yield from _registries(patient)
+
+
+def _settings(config: Config) -> Iterator[Check]:
+    files = ", ".join(map(str, config.files))
+    looked = ", ".join(map(str, config.looked))
+    yield Check("settings", True, f"read {files}" if files else f"no settings file; looked in {looked}")
+    for key, value, origin in config.rows():
+        yield Check(f"settings {key}", True, f"{value or '(empty)'}  [{origin}]")
+    for name in config.unknown:
+        yield Check(
+            f"settings {name}", True, "no setting reads this variable", "check its spelling, or unset it"
+        )
+
+
+def _broker(patient: Patient) -> Check:
+    address = shown(patient.config.settings.broker)
+    try:
+        patient.broker.ping()
+    except DistworkerError as error:
+        return Check("broker", False, f"{address}: {error}", "start the broker, or correct broker_url")
+    return Check("broker", True, address)
+
+
+def _redis(patient: Patient) -> Iterator[Check]:
+    address = shown(patient.config.settings.redis_url)
+    try:
+        facts = patient.ledger.check()
+    except DistworkerError as error:
+        yield Check("redis", False, f"{address}: {error}", "start Redis or Valkey, or correct redis_url")
+        return
+    version = str(facts.get("version", ""))
+    old = _version(version) < REDIS_OLDEST
+    server = f"{facts.get('server', 'redis')} {version}".strip()
+    yield Check("redis", not old, f"{address}: {server}", "use Redis 6.2 or later, or Valkey" if old else "")
+    policy = str(facts.get("policy", "unknown"))
+    yield Check(
+        "redis policy",
+        policy in {"noeviction", "unknown"},
+        f"maxmemory-policy {policy}",
+        "" if policy == "noeviction" else "set maxmemory-policy noeviction: an evicted record is lost work",
+    )
+    lasting = bool(facts.get("aof"))
+    yield Check(
+        "redis persistence",
+        True,
+        f"append-only file {'on' if lasting else 'off'}",
+        "" if lasting else "set appendonly yes: without it a restart of Redis loses open jobs",
+    )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    numbers = re.findall(r"\d+", text)
+    return tuple(int(n) for n in numbers[:2]) if numbers else REDIS_OLDEST
+
+
+def _store(patient: Patient) -> Check:
+    kind = patient.config.settings.store.kind
+    try:
+        store = patient.store()
+        store.check()
+    except DistworkerError as error:
+        remedy = "correct the [store] settings; the bucket or folder must exist, with room and write access"
+        return Check("store", False, f"{kind}: {error}", remedy)
+    return Check("store", True, f"{store.describe()}: wrote, read and deleted a probe")
+
+
+def _workers(patient: Patient, now: float) -> Iterator[Check]:
+    try:
+        workers = patient.ledger.workers()
+    except DistworkerError as error:
+        yield Check("workers", False, str(error), "fix redis first")
+        return
+    if not workers:
+        remedy = "start one with `celery -A tasks worker`, or use --local"
+        yield Check("workers", False, "none is alive", remedy)
+        return
+    slots = sum(worker.slots for worker in workers)
+    yield Check("workers", True, f"{len(workers)} alive with {slots} slots")
+    for worker in workers:
+        yield _worker(worker, patient.marks, now)
+
+
+def _worker(worker: WorkerView, marks: Mapping[str, str], now: float) -> Check:
+    name = f"worker {worker.owner}"
+    theirs = worker.info.get("fingerprints")
+    differ = differing(marks, theirs if isinstance(theirs, Mapping) else {})
+    if differ:
+        what = " and ".join(MEANING[mark] for mark in differ)
+        remedy = "give all machines the same, then restart it"
+        return Check(name, False, f"differs from here in {what}", remedy)
+    seen = max(0, round(now - worker.seen))
+    return Check(name, True, f"{worker.slots} slots, seen {seen} s ago, same settings as here")
+
+
+def _registries(patient: Patient) -> Iterator[Check]:
+    for host in _hosts(patient.config):
+        try:
+            patient.registries().client(host).ping()
+        except DistworkerError as error:
+            remedy = f"correct its table in registries.toml, or its login for {host}"
+            yield Check(f"registry {host}", False, str(error), remedy)
+        else:
+            yield Check(f"registry {host}", True, "answers and takes our login")
+
+
+def _hosts(config: Config) -> Sequence[str]:
+    return sorted(config.registries)
