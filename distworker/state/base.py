@@ -207,7 +207,13 @@ class Ledger(Protocol):
         ...
 
     def fail(
-        self, step: str, token: str, error: Mapping[str, Any], retry: bool, delay: float, progressed: bool = False
+        self,
+        step: str,
+        token: str,
+        error: Mapping[str, Any],
+        retry: bool,
+        delay: float,
+        progressed: bool = False,
     ) -> str:
         """Charge an attempt (unless `progressed`). Returns `retry` when the step will run again after `delay`
         seconds, `failed` when it is over (its subscribers of the same `via` have failed with it, the others run a
@@ -231,7 +237,9 @@ class Ledger(Protocol):
         """The highest sequence published so far in the lane and its note; (0, {}) when none."""
         ...
 
-    def lane_published(self, lane: str, sequence: int, note: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+    def lane_published(
+        self, lane: str, sequence: int, note: Mapping[str, Any]
+    ) -> tuple[int, Mapping[str, Any]]:
         """Record a publish; returns the lane's newest as `lane_newest` does."""
         ...
 

@@ -1,0 +1,422 @@
+"""The reference model of the work graph in plain Python: steps, subscriptions, barriers, images, jobs.
+
+What it is: the moves of design section 3 on dictionaries, without locks, tokens or time-outs (`memory.py`
+adds those). It promises to be readable before all else: the Lua ledger is held against it, move by move.
+
+A **root** step (expand, plan, publish) belongs to its job or image and keeps its own spec. Any other step
+lives as long as somebody subscribes to it and runs its **home** subscriber's spec.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from distworker import names
+from distworker.state.base import (
+    CANCELLED,
+    CANCELLING,
+    DONE,
+    FAILED,
+    RUNNING,
+    SUPERSEDED,
+    UNCHANGED,
+    StepSpec,
+)
+from distworker.state.rules import Rules
+from distworker.state.texts import ends_of
+
+WAIT, READY, QUEUED, RUN, DELAY = "wait", "ready", "queued", "run", "delay"
+ROOTS = (names.PUBLISH, names.PLAN, names.EXPAND)
+LAYERS = (names.UPLOAD, names.DOWNLOAD)
+#: The subscriber of a layer step that was spawned by itself: nobody's barrier, but it is wanted.
+NOBODY = "*"
+
+Delivered = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Subscription:
+    spec: StepSpec
+    order: int
+
+
+@dataclass(slots=True)
+class Step:
+    id: str
+    spec: StepSpec
+    home: str = ""
+    state: str = WAIT
+    subscribers: dict[str, Subscription] = field(default_factory=dict)
+    barrier: dict[str, None] = field(default_factory=dict)
+    got: dict[str, Delivered] = field(default_factory=dict)
+    settled: bool = False  #: the needs of the current spec are subscribed to
+    order: int = 0  #: age among ready steps, kept for life, so that what returns goes to the front
+    due: float | None = None
+    sends: int = 0
+    attempts: int = 0
+    runs: int = 0
+    rounds: int = 0
+    unwanted: bool = False  #: queued or running for nobody; dropped as soon as its worker asks
+    token: str = ""
+    owner: str = ""
+    held: list[str] = field(default_factory=list)
+    via: str = ""  #: of the spec that was claimed
+    tee: str = ""
+    moved: int = 0
+    size: int = 0
+    patches: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return names.kind_of(self.id)
+
+    @property
+    def root(self) -> bool:
+        return self.kind in ROOTS
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {**self.spec.body, **self.patches}
+
+    @property
+    def image(self) -> str:
+        """The image this root step is of."""
+        return self.id[2:]
+
+
+@dataclass(slots=True)
+class Job:
+    id: str
+    record: Mapping[str, Any]
+    first: StepSpec
+    created: float
+    number: int
+    state: str = RUNNING
+    closed: float | None = None
+    total: int | None = None
+    cursor: int = 0
+    stop: bool = False  #: no more images are expanded
+    error: Mapping[str, Any] | None = None
+    images: dict[str, None] = field(default_factory=dict)
+    running: dict[str, None] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    outcomes: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def open(self) -> bool:
+        return self.state in (RUNNING, CANCELLING)
+
+    @property
+    def window(self) -> int:
+        return int(self.first.body.get("window", 0))
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + amount
+
+
+def slot_of(spec: StepSpec) -> str:
+    """The capped slot of a spec: `origin|credential`."""
+    return f"{spec.origin}|{spec.credential}"
+
+
+class ReadySteps:
+    """Ready steps: a heap for each (rank, job, slot), and for each rank a ring of the pairs that have any."""
+
+    def __init__(self) -> None:
+        self.rings: dict[str, deque[tuple[str, str]]] = {kind: deque() for kind in names.KINDS}
+        self._heaps: dict[tuple[str, str, str], list[tuple[int, int, str]]] = {}
+        self._where: dict[str, tuple[str, str, str]] = {}
+        self._sizes: dict[tuple[str, str, str], int] = {}
+
+    def add(self, step: Step) -> None:
+        key = (step.kind, step.spec.job, slot_of(step.spec))
+        if not self._sizes.get(key):
+            self.rings[step.kind].append(key[1:])
+        heapq.heappush(self._heaps.setdefault(key, []), (9 - step.spec.priority, step.order, step.id))
+        self._sizes[key] = self._sizes.get(key, 0) + 1
+        self._where[step.id] = key
+
+    def remove(self, step: Step) -> None:
+        """Take it out; its entry in the heap becomes stale and is skipped later."""
+        self._leave(step.id)
+
+    def pop(self, kind: str, job: str, slot: str) -> str:
+        """The best step of one pair that is in the ring."""
+        key = (kind, job, slot)
+        heap = self._heaps[key]
+        while True:
+            step = heapq.heappop(heap)[2]
+            if self._where.get(step) == key:
+                self._leave(step)
+                return step
+
+    def _leave(self, step: str) -> None:
+        key = self._where.pop(step)
+        self._sizes[key] -= 1
+        if not self._sizes[key]:
+            del self._sizes[key], self._heaps[key]
+            self.rings[key[0]].remove(key[1:])
+
+
+class Graph:
+    """The moves. Every public method leaves barriers, subscriptions, slots and rings in agreement."""
+
+    def __init__(self, rules: Rules, clock: Callable[[], float]) -> None:
+        self.rules = rules
+        self.now = clock
+        self.steps: dict[str, Step] = {}
+        self.jobs: dict[str, Job] = {}
+        self.ready = ReadySteps()
+        self.deadlines: list[tuple[float, str]] = []
+        self.flying: dict[str, bool] = {}  #: queued and running steps; True for layers
+        self.layers_flying = 0
+        self.use: dict[str, set[str]] = {}
+        self._count = 0
+
+    def next_number(self) -> int:
+        self._count += 1
+        return self._count
+
+    # --- a step's place --------------------
+    def set_due(self, step: Step, due: float | None) -> None:
+        step.due = due
+        if due is not None:
+            heapq.heappush(self.deadlines, (due, step.id))
+
+    def hold(self, step: Step, slot: str) -> None:
+        step.held.append(slot)
+        self.use.setdefault(slot, set()).add(step.id)
+
+    def fly(self, step: Step) -> None:
+        """Ready to queued: takes its slot."""
+        step.state = QUEUED
+        if step.kind in LAYERS and step.spec.origin:
+            self.hold(step, slot_of(step.spec))
+        self.flying[step.id] = step.kind in LAYERS
+        self.layers_flying += step.kind in LAYERS
+
+    def land(self, step: Step) -> None:
+        """Out of the air, the timers and the ready ring; frees exactly what it held. It becomes `wait`."""
+        if step.state == READY:
+            self.ready.remove(step)
+        for slot in step.held:
+            self.use[slot].discard(step.id)
+            if not self.use[slot]:
+                del self.use[slot]
+        step.held = []
+        self.layers_flying -= self.flying.pop(step.id, False)
+        job = self.jobs.get(step.spec.job)
+        if job:
+            job.running.pop(step.id, None)
+        step.due, step.token, step.owner, step.tee, step.moved, step.size = None, "", "", "", 0, 0
+        step.state = WAIT
+
+    def advance(self, step: Step) -> None:
+        """A landed step goes where it belongs: behind its barrier, or to the ready ones."""
+        if not step.settled:
+            self.settle(step)
+        if not step.barrier:
+            step.state = READY
+            step.order = step.order or self.next_number()
+            self.ready.add(step)
+
+    # --- subscriptions --------------------
+    def create(self, spec: StepSpec, subscriber: str = NOBODY) -> Step:
+        """A new step with its needs, ready when it has none."""
+        step = self.steps[spec.id] = Step(spec.id, spec)
+        job = self.jobs.get(spec.job)
+        if step.kind == names.PUBLISH and job:
+            job.images[step.image] = None
+        if not step.root:
+            step.home = subscriber
+        if not step.root or subscriber != NOBODY:
+            step.subscribers[subscriber] = Subscription(spec, self.next_number())
+        self.advance(step)
+        return step
+
+    def subscribe(self, waiter: Step, spec: StepSpec) -> None:
+        """`waiter` waits for that step, made now or by somebody before."""
+        waiter.barrier[spec.id] = None
+        step = self.steps.get(spec.id)
+        if step is None:
+            self.create(spec, waiter.id)
+            return
+        known = step.subscribers.get(waiter.id)
+        step.subscribers[waiter.id] = Subscription(spec, known.order if known else self.next_number())
+        if known is None and not step.root and spec.job in self.jobs:
+            size = int(spec.body.get("size", 0))
+            if size:
+                self.jobs[spec.job].count("saved_shared", size)
+        if not step.root and step.home in ("", waiter.id):
+            step.unwanted = False
+            self.rehome(step, waiter.id)
+
+    def settle(self, step: Step) -> None:
+        """Make the barrier what the current spec needs and has not got."""
+        wanted = {need.id: need for need in step.spec.needs if need.id not in step.got}
+        step.settled = True
+        for need in [n for n in step.barrier if n not in wanted]:
+            del step.barrier[need]
+            self.leave(need, step.id)
+        for spec in wanted.values():
+            self.subscribe(step, spec)
+
+    def rehome(self, step: Step, home: str) -> None:
+        """Run it that subscriber's way from now on; what is queued or running goes on as it is."""
+        old = step.spec.job
+        if step.state == READY:
+            self.land(step)
+        if home != step.home:
+            step.attempts = step.runs = step.rounds = 0
+        step.home, step.spec, step.settled = home, step.subscribers[home].spec, False
+        if step.state == RUN:
+            if old in self.jobs:
+                self.jobs[old].running.pop(step.id, None)
+            if step.spec.job in self.jobs:
+                self.jobs[step.spec.job].running[step.id] = None
+        elif step.state == WAIT:
+            self.advance(step)
+
+    def best(self, step: Step) -> str:
+        """The subscriber whose way comes next: highest priority, then oldest."""
+        return min(step.subscribers, key=lambda s: _rank(step.subscribers[s]))
+
+    def leave(self, step_id: str, subscriber: str) -> None:
+        """That subscriber no longer wants the step."""
+        step = self.steps.get(step_id)
+        if (
+            step is None
+            or step.subscribers.pop(subscriber, None) is None
+            or step.root
+            or step.home != subscriber
+        ):
+            return
+        if step.subscribers:
+            self.rehome(step, self.best(step))
+        elif step.state in (QUEUED, RUN):
+            step.home, step.unwanted = "", True
+        else:
+            self.drop(step)
+
+    def drop(self, step: Step) -> None:
+        """The step is gone, with every need that nobody else wants."""
+        self.land(step)
+        del self.steps[step.id]
+        for need in step.barrier:
+            self.leave(need, step.id)
+
+    def deliver(self, step_id: str, subscribers: Iterable[str], delivered: Delivered) -> None:
+        """Empty the barriers in which a finished step stood."""
+        for name in subscribers:
+            waiter = self.steps.get(name)
+            if waiter is None or step_id not in waiter.barrier:
+                continue
+            del waiter.barrier[step_id]
+            waiter.got[step_id] = delivered
+            if not waiter.barrier and waiter.state == WAIT:
+                self.advance(waiter)
+
+    def finish(self, step: Step, delivered: Delivered) -> None:
+        """The step is done."""
+        subscribers = list(step.subscribers)
+        self.drop(step)
+        self.deliver(step.id, subscribers, delivered)
+
+    # --- failure --------------------
+    def fail(self, step: Step, via: str, error: Mapping[str, Any]) -> None:
+        """The step is over for everybody who wanted it that way; the others start a new round their way."""
+        if step.kind == names.EXPAND:
+            self.fail_job(step, error)
+            return
+        if step.root:
+            self.close_image(step.image, FAILED, {"error": error})
+            return
+        failing = [name for name, s in step.subscribers.items() if s.spec.via == via]
+        for name in failing:
+            del step.subscribers[name]
+        self.land(step)
+        if step.subscribers:
+            step.attempts = step.runs = step.rounds = 0
+            self.rehome(step, step.home if step.home in step.subscribers else self.best(step))
+        else:
+            self.drop(step)
+        self.fail_waiters(step.id, failing, error)
+
+    def fail_waiters(self, step_id: str, waiters: Iterable[str], error: Mapping[str, Any]) -> None:
+        for name in waiters:
+            waiter = self.steps.get(name)
+            if waiter and step_id in waiter.barrier:
+                del waiter.barrier[step_id]
+                self.fail(waiter, waiter.spec.via, error)
+
+    def fail_job(self, step: Step, error: Mapping[str, Any]) -> None:
+        job = self.jobs.get(step.spec.job)
+        self.drop(step)
+        if job and job.open:
+            job.error, job.stop = error, True
+            self.room(job)
+
+    # --- images and jobs --------------------
+    def close_image(self, image: str, state: str, outcome: Mapping[str, Any]) -> None:
+        """The image is over: its steps and wishes go, its outcome is recorded, its job goes on or closes."""
+        own = [self.steps[i] for i in (names.publish_id(image), names.plan_id(image)) if i in self.steps]
+        job = self.jobs.get(own[0].spec.job) if own else None
+        if job is None or image not in job.images:
+            return
+        del job.images[image]
+        ends = ends_of(own[0].body) if state in (FAILED, CANCELLED) else {}
+        job.outcomes.append({**ends, **outcome, "image": image, "state": state})
+        job.count(state)
+        waiters = list(own[0].subscribers)
+        for step in own:
+            if step.id in self.steps:
+                self.drop(step)
+        if own[0].kind == names.PUBLISH and state in (DONE, UNCHANGED, SUPERSEDED):
+            self.deliver(own[0].id, waiters, {})
+        elif own[0].kind == names.PUBLISH:
+            self.fail_waiters(
+                own[0].id, waiters, outcome.get("error") or {"code": CANCELLED, "message": state}
+            )
+        self.room(job)
+
+    def room(self, job: Job) -> None:
+        """Expand the next images when there is room for them; close the job when nothing is left."""
+        expand = names.expand_id(job.id)
+        if not job.open or expand in self.steps:
+            return
+        if job.stop or (job.total is not None and job.cursor >= job.total):
+            if not job.images:
+                self.close_job(job)
+        elif job.total is not None and len(job.images) * 2 <= (job.window or self.rules.window):
+            self.create(job.first)
+
+    def close_job(self, job: Job) -> None:
+        if job.state == CANCELLING:
+            job.state = CANCELLED
+        else:
+            job.state = FAILED if job.error or job.counters.get(FAILED) else DONE
+        job.closed = self.now()
+
+    def cancel_job(self, job: Job) -> None:
+        job.state, job.stop = CANCELLING, True
+        if names.expand_id(job.id) in self.steps:
+            self.drop(self.steps[names.expand_id(job.id)])
+        for image in list(job.images):
+            self.close_image(image, CANCELLED, {})
+        self.room(job)
+
+    def patch(self, job: Job | None, step_id: str, fields: Mapping[str, Any]) -> None:
+        """Merge into the body of a root step; into the job's own record when it is its expand step."""
+        step = self.steps.get(step_id)
+        if job and step_id == job.first.id:
+            job.first = replace(job.first, body={**job.first.body, **fields})
+        elif step and step.root:
+            step.patches.update(fields)
+
+
+def _rank(subscription: Subscription) -> tuple[int, int]:
+    return (-subscription.spec.priority, subscription.order)

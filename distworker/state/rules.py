@@ -1,0 +1,54 @@
+"""The ledger's numbers, in one table, each with its reason.
+
+Both ledgers (`memory.py` and `ledger.py`) take one `Rules` value, so tests can shorten a lease without
+sleeping and the two can be compared rule by rule. Operators do not tune these: a fleet whose workers disagree
+about a lease loses work, so they change with a release.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Times are seconds."""
+
+    lease: float = 12.0  #: three beats of 4 s: one lost beat must not cost a 10 GB download
+    resend: float = 10.0  #: a message not claimed by then is sent again
+    resend_cap: float = (
+        300.0  #: the re-send deadline doubles up to this: a dead fleet must not flood the broker
+    )
+    reap_every: float = 0.9  #: every worker asks each second, one is answered
+    gap: float = (
+        6.0  #: the reaper slept longer: an outage or a clock jump, leases expired through nobody's fault
+    )
+    attempts: int = 5  #: charged attempts of one step, then it fails
+    runs: int = 25  #: failed runs of one step, progress or not
+    rounds: int = 3  #: times a step may find something missing again
+    keep: float = 7 * 86400.0  #: records of a closed job, and lanes without a publish
+    answer: float = 60.0  #: how long a repeated done/fail/release/block is answered as the first one was
+    hint: float = 3600.0  #: a location older than this is rarely worth a mount request
+    hint_max: int = 8  #: repositories remembered for each (origin, credential, digest)
+    scan: int = 64  #: ring entries looked at in each rank of a pump call
+    batch: int = 200  #: overdue steps, or images of a cancelled job, handled in one script call
+    window: int = 200  #: images of a job expanded at a time when its expand body names no `window`
+
+    @property
+    def live(self) -> float:
+        """A worker whose last beat is older than this no longer counts."""
+        return self.lease * 1.5
+
+    def resend_after(self, sends: int) -> float:
+        """Seconds until the next message, after `sends` unclaimed ones."""
+        return min(self.resend * 2.0 ** min(sends, 16), self.resend_cap)
+
+
+def admission_window(slots: int) -> int:
+    """How many steps may be queued or running: what the live workers can run, plus a quarter on its way."""
+    return max(2, -(-slots * 5 // 4))
+
+
+def layer_window(window: int) -> int:
+    """The part uploads and downloads may take, so that publish and plan never wait behind large layers."""
+    return window - max(1, window // 8)
