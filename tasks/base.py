@@ -109,3 +109,14 @@ def run_step(task: str, args: Sequence[Any], message: Mapping[str, Any]) -> str:
         return services().runner.run(read_step(task, args, message))
     except (StepFailed, DistworkerError) as error:
         fail(error)
+
+
+def submit(args: Sequence[Any], request: Mapping[str, Any]) -> str:
+    """Check a job request, record the job and return its id; a bad request raises `TaskFailed` naming the field."""
+    try:
+        if args:
+            raise InvalidRequest("A job request has keyword arguments only (docs/enqueue.md).", field="args")
+        check_version(request)
+        return services().jobs.submit(request)
+    except DistworkerError as error:
+        fail(error)

@@ -63,7 +63,11 @@ def _make(out: Layout, packages: Path, say: Say) -> None:
         "interpreter": _interpreter(),
         "packages": list(_tree(Path(sysconfig.get_path("purelib")), "usr/lib/python3/site-packages")),
         "system": list(_tree(_system_libraries(), "usr/lib/system")),
-        "tools": [(f"usr/bin/{name}", Path(path)) for name in ("skopeo", "docker-registry") if (path := shutil.which(name))],
+        "tools": [
+            (f"usr/bin/{name}", Path(path))
+            for name in ("skopeo", "docker-registry")
+            if (path := shutil.which(name))
+        ],
         "release": [("srv/release.txt", b"1.1: the same application, one small layer more\n")],
     }
     with ThreadPoolExecutor(2) as pool:  # zlib lets go of the interpreter lock
@@ -81,7 +85,9 @@ def _images(out: Layout, made: dict[str, Layer], native: str, foreign: str) -> N
     out.tag("busybox:1", out.index([image(native, "base", "common"), image(foreign, "foreign", "common")]))
     out.tag(
         "python:3",
-        out.index([image(native, *python, command="python3"), image(foreign, "foreign", "common", "library")]),
+        out.index(
+            [image(native, *python, command="python3"), image(foreign, "foreign", "common", "library")]
+        ),
     )
     out.tag("app:1.0", image(native, *python, "packages", command="python3"))
     out.tag("app:1.1", image(native, *python, "packages", "release", command="python3"))
@@ -99,7 +105,12 @@ def _tree(folder: Path, target: str, suffix: str = "") -> Iterator[tuple[str, Pa
         folders[:] = sorted(name for name in folders if name not in UNWANTED)
         for name in sorted(files):
             path = Path(place, name)
-            if not name.endswith(suffix) or name.endswith(".pyc") or path.is_symlink() or not os.access(path, os.R_OK):
+            if (
+                not name.endswith(suffix)
+                or name.endswith(".pyc")
+                or path.is_symlink()
+                or not os.access(path, os.R_OK)
+            ):
                 continue
             total += path.stat().st_size
             if total > FOLDER_MAX:
@@ -124,7 +135,9 @@ def _interpreter() -> Files:
 
 
 def _system_libraries() -> Path:
-    return Path("/usr/lib", _output("dpkg-architecture", "-qDEB_HOST_MULTIARCH") or f"{os.uname().machine}-linux-gnu")
+    return Path(
+        "/usr/lib", _output("dpkg-architecture", "-qDEB_HOST_MULTIARCH") or f"{os.uname().machine}-linux-gnu"
+    )
 
 
 def _busybox(architecture: str, packages: Path, say: Say) -> Files:
