@@ -1,0 +1,302 @@
+"""How one step is run: every way it can end reaches the ledger once, and the runner outlives its servers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from distworker.blobstore.memory import MemoryStore
+from distworker.errors import (
+    BlobUnknown,
+    DistworkerError,
+    Lost,
+    RateLimited,
+    StateUnavailable,
+    Unavailable,
+)
+from distworker.registry.base import Registry
+from distworker.service.runner import Equipment, Presence, Runner, StepFailed
+from distworker.state.base import Admitted, Change, Claim, StepSpec
+from distworker.state.memory import MemoryLedger
+from distworker.steps.base import Answer, Block, Context, Done
+
+Work = Callable[[Context, Claim], Answer]
+
+
+class NoRegistries:
+    """These steps move nothing."""
+
+    def client(self, host: str, credential: str = "") -> Registry:
+        raise AssertionError("no step here asks for a registry")
+
+
+class Clock:
+    """Time that only moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A ledger with one job, and a runner whose `expand` step is the given function."""
+
+    def __init__(self, work: Work, ledger: MemoryLedger | None = None) -> None:
+        self.clock = Clock()
+        self.ledger = ledger or MemoryLedger(clock=self.clock)
+        self.sent: list[Admitted] = []
+        kit = Equipment(
+            registries=NoRegistries(), store=MemoryStore(), steps=dict.fromkeys(("j", "p", "m"), work)
+        )
+        self.runner = Runner(self.ledger, kit, self.sent.extend, Presence("me", 4), clock=self.clock)
+        self.runner.beat()
+        self.ledger.open_job("a", {}, StepSpec("j:a", "a", {"v": 1}))
+        self.runner.pump()
+
+    def state(self) -> tuple[str, Mapping[str, Any] | None]:
+        view = self.ledger.job("a")
+        assert view is not None
+        return view.state, view.error
+
+
+def raising(error: Exception) -> Work:
+    """A step that fails so."""
+
+    def work(context: Context, claim: Claim) -> Answer:
+        raise error
+
+    return work
+
+
+def test_a_finished_step_is_done_and_what_it_made_ready_is_sent() -> None:
+    """The step's sentence comes back, and its children's messages go out at once."""
+
+    # Given a step that spawns another
+    def work(context: Context, claim: Claim) -> Answer:
+        spawned = StepSpec("m:a-0", "a", {"v": 1})
+        return Done("two images", Change(spawn=(spawned,), total=1, cursor=1) if claim.id == "j:a" else Change())
+
+    bench = Bench(work)
+    # When it runs
+    said = bench.runner.run("j:a")
+    # Then its child was handed out
+    assert said == "two images"
+    assert [step.id for step in bench.sent] == ["j:a", "m:a-0"]
+
+
+def test_a_stale_message_is_superseded() -> None:
+    """Doubled and late messages are no failure."""
+    bench = Bench(lambda context, claim: Done("done", Change(total=0, cursor=0)))
+    bench.runner.run("j:a")
+    assert bench.runner.run("j:a").startswith("superseded: ")
+    assert bench.runner.run("m:never-heard-of").startswith("superseded: ")
+
+
+def test_an_error_that_repeating_cannot_heal_fails_at_once() -> None:
+    """The task ends as FAILURE with code and sentence."""
+    bench = Bench(raising(BlobUnknown("no such blob", registry="hub.example")))
+    with pytest.raises(StepFailed) as caught:
+        bench.runner.run("j:a")
+    assert str(caught.value) == "blob_unknown: no such blob"
+    state, error = bench.state()
+    assert state == "failed"
+    assert error is not None and error["code"] == "blob_unknown"
+
+
+def test_an_error_that_may_heal_is_tried_again_and_in_the_end_fails() -> None:
+    """Attempts are bounded; each one before the last ends quietly."""
+    bench = Bench(raising(Unavailable("hub.example does not answer")))
+    said = []
+    with pytest.raises(StepFailed, match="unavailable"):
+        for _ in range(bench.ledger.rules.attempts):
+            said.append(bench.runner.run("j:a"))
+            bench.clock.now += 120
+            bench.ledger.beat("me", 4, {}, [])
+            bench.runner.upkeep()
+    assert len(said) == bench.ledger.rules.attempts - 1
+    assert all(text.startswith("tries again in ") for text in said)
+
+
+def test_a_bug_of_ours_shows_its_traceback_only_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """What reaches the ledger and Flower names the step, never the exception's text."""
+    bench = Bench(raising(RuntimeError("password=hunter2")))
+    said = bench.runner.run("j:a")
+    assert "internal: RuntimeError in step j:a" in said
+    assert "hunter2" not in said
+    assert any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("error", [RateLimited("slow down", delay=90), StateUnavailable("redis is away")])
+def test_what_is_not_the_steps_fault_costs_no_attempt(error: DistworkerError) -> None:
+    """A 429 or a Redis outage may happen more often than attempts are allowed."""
+    bench = Bench(raising(error))
+    for _ in range(bench.ledger.rules.attempts + 2):
+        assert bench.runner.run("j:a").startswith("given back for ")
+        bench.clock.now += 120
+        bench.ledger.beat("me", 4, {}, [])
+        bench.runner.upkeep()
+    assert bench.state() == ("running", None)
+
+
+def test_a_step_that_lacks_something_waits_for_it() -> None:
+    """Block gives the slot away; the need is handed out instead."""
+    calls: list[str] = []
+
+    def work(context: Context, claim: Claim) -> Answer:
+        calls.append(claim.id)
+        if calls == ["j:a"]:
+            return Block("a blob is gone", (StepSpec("p:a-0", "a", {"v": 1}),))
+        return Done("fine", Change(total=0, cursor=0) if claim.id == "j:a" else Change())
+
+    bench = Bench(work)
+    assert bench.runner.run("j:a") == "waits: a blob is gone"
+    for step in ("p:a-0", "j:a"):
+        assert bench.sent[-1].id == step
+        bench.runner.run(step)
+    assert calls == ["j:a", "p:a-0", "j:a"]
+    assert bench.state()[0] == "done"
+
+
+def test_a_cancelled_job_stops_its_running_step_at_the_next_chunk() -> None:
+    """The beat hears of it and the step's next check ends the run without a failure."""
+
+    def work(context: Context, claim: Claim) -> Answer:
+        context.watch.moved(10)
+        bench.ledger.cancel("a")
+        bench.runner.beat()
+        context.watch.check()
+        raise AssertionError("the run went on")
+
+    bench = Bench(work)
+    assert bench.runner.run("j:a").startswith("superseded: ")
+
+
+def test_progress_is_seen_while_the_step_runs() -> None:
+    """status shows bytes as they move, because each beat carries them."""
+
+    def work(context: Context, claim: Claim) -> Answer:
+        context.watch.moved(4096)
+        bench.runner.beat()
+        view = bench.ledger.job("a")
+        assert view is not None
+        seen.update(view.running["j:a"])
+        return Done("done", Change(total=0, cursor=0))
+
+    seen: dict[str, Any] = {}
+    bench = Bench(work)
+    bench.runner.run("j:a")
+    assert seen["moved"] == 4096
+
+
+def test_draining_hands_running_work_over() -> None:
+    """The step is ready for another worker in the same instant, and no attempt is charged."""
+
+    def work(context: Context, claim: Claim) -> Answer:
+        bench.runner.drain()
+        context.watch.check()
+        raise AssertionError("the run went on")
+
+    bench = Bench(work)
+    assert bench.runner.run("j:a").startswith("given back")
+    claim = bench.ledger.claim("j:a", "another", "other")
+    assert isinstance(claim, Claim)
+    assert claim.attempt == 1
+
+
+def test_a_worker_that_drains_gives_new_claims_back() -> None:
+    """A message that was already on its way is not lost."""
+    bench = Bench(lambda context, claim: pytest.fail("a draining worker began a step"))
+    bench.runner.drain()
+    assert bench.runner.run("j:a").startswith("given back")
+    assert bench.state() == ("running", None)
+
+
+class Flaky(MemoryLedger):
+    """A ledger whose named operations fail a few times first, as Redis does while it restarts."""
+
+    def __init__(self, **failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+
+    def _trip(self, name: str) -> None:
+        if self.failures.get(name, 0) > 0:
+            self.failures[name] -= 1
+            raise StateUnavailable("redis does not answer")
+
+    def claim(self, step: str, token: str, owner: str) -> Any:
+        found = super().claim(step, token, owner)
+        self._trip("claim")  # the reply is lost, not the call
+        return found
+
+    def done(self, step: str, token: str, change: Change) -> bool:
+        held = super().done(step, token, change)
+        self._trip("done")
+        return held
+
+    def pump(self, limit: int = 64) -> Sequence[Admitted]:
+        self._trip("pump")
+        return super().pump(limit)
+
+
+def test_lost_replies_of_claim_and_done_change_nothing() -> None:
+    """The same token asks again and is answered as the first time."""
+    bench = Bench(lambda context, claim: Done("done", Change(total=0, cursor=0)), Flaky(claim=2, done=2))
+    assert bench.runner.run("j:a") == "done"
+    assert bench.state()[0] == "done"
+
+
+def test_a_pump_that_fails_after_a_step_does_not_fail_the_step() -> None:
+    """The upkeep thread pumps again."""
+    ledger = Flaky()
+    bench = Bench(lambda context, claim: Done("done", Change(total=0, cursor=0)), ledger)
+    ledger.failures["pump"] = 1
+    assert bench.runner.run("j:a") == "done"
+
+
+def test_the_background_threads_outlive_errors_of_any_kind() -> None:
+    """They keep every lease of the process: an error must not end them."""
+    beats = threading.Semaphore(0)
+
+    class Moody(MemoryLedger):
+        count = 0
+
+        def beat(self, *args: Any) -> Sequence[str]:
+            Moody.count += 1
+            beats.release()
+            if Moody.count == 1:
+                raise StateUnavailable("redis is away")
+            if Moody.count == 2:
+                raise RuntimeError("a bug")
+            return []
+
+    kit = Equipment(registries=NoRegistries(), store=MemoryStore(), steps={})
+    runner = Runner(MemoryLedger(), kit, lambda steps: None, Presence("me", 1), beat_seconds=0.01)
+    runner._ledger = Moody()
+    runner.start()
+    try:
+        assert all(beats.acquire(timeout=30) for _ in range(4))
+    finally:
+        runner.stop()
+
+
+def test_stopping_says_farewell() -> None:
+    """Nobody counts on a worker that left."""
+    ledger = MemoryLedger()
+    kit = Equipment(registries=NoRegistries(), store=MemoryStore(), steps={})
+    runner = Runner(ledger, kit, lambda steps: None, Presence("me", 1, {"host": "here"}, {"hub.example": 2}))
+    runner.beat()
+    runner.upkeep()
+    assert [worker.owner for worker in ledger.workers()] == ["me"]
+    runner.stop()
+    assert list(ledger.workers()) == []
+
+
+def test_a_lost_lease_ends_as_superseded() -> None:
+    """Another worker has the step; ours must not report anything about it."""
+    bench = Bench(raising(Lost("taken over")))
+    assert bench.runner.run("j:a") == "superseded: taken over"

@@ -1,0 +1,249 @@
+"""Where settings come from, what they are, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from distworker.errors import ConfigInvalid
+from distworker.settings import load, shown
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder and home, and no variable of ours."""
+    for name in os.environ:
+        if name.upper().startswith("DISTWORKER_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_defaults_need_no_file_at_all() -> None:
+    """Local mode works on a machine where nothing was set up."""
+    config = load()
+    assert config.files == ()
+    assert config.settings.slots == 4
+    assert {origin for _, _, origin in config.rows()} == {"default"}
+
+
+def test_the_first_file_found_wins(place: Path) -> None:
+    """./config/ comes before the user's folder, and files are not mixed."""
+    _write(place / "home/distworker/distworker.toml", "slots = 7\nwindow = 9\n")
+    assert load().settings.slots == 7
+    _write(place / "config/distworker.toml", "slots = 8\n")
+    config = load()
+    assert (config.settings.slots, config.settings.window) == (8, 200)
+    assert config.origins["slots"] == "config/distworker.toml"
+
+
+def test_a_named_file_comes_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--config beats the variable, which beats the folders."""
+    _write(place / "config/distworker.toml", "slots = 1\n")
+    monkeypatch.setenv("DISTWORKER_CONFIG", str(_write(place / "by-variable.toml", "slots = 2\n")))
+    assert load().settings.slots == 2
+    assert load(_write(place / "by-option.toml", "slots = 3\n")).settings.slots == 3
+
+
+def test_a_folder_may_be_named(place: Path) -> None:
+    """--config takes the folder that holds both files."""
+    _write(place / "etc/distworker.toml", "slots = 5\n")
+    _write(place / "etc/registries.toml", '["localhost:5000"]\nplain_http = true\n')
+    config = load(place / "etc")
+    assert config.settings.slots == 5
+    assert config.registries["localhost:5000"].plain_http
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_a_named_file_must_exist(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silently falling back to other settings could copy into the wrong place."""
+    if by == "variable":
+        monkeypatch.setenv("DISTWORKER_CONFIG", "missing.toml")
+    with pytest.raises(ConfigInvalid, match=r"missing\.toml: no such settings file"):
+        load("missing.toml" if by == "option" else None)
+
+
+def test_variables_go_on_top_and_are_named_as_origin(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value's origin tells an operator which of two places counts."""
+    _write(place / "config/distworker.toml", '[store]\nbucket = "one"\nprefix = "p"\n')
+    monkeypatch.setenv("DISTWORKER_STORE_BUCKET", "two")
+    monkeypatch.setenv("DISTWORKER_REDIS_URL", "redis://cache:6379/3")
+    config = load()
+    assert (config.settings.store.bucket, config.settings.store.prefix) == ("two", "p")
+    assert config.settings.redis_url == "redis://cache:6379/3"
+    assert config.origins["store.bucket"] == "environment DISTWORKER_STORE_BUCKET"
+    assert config.origins["store.prefix"] == "config/distworker.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("redis_ulr = 'x'", "redis_ulr: unknown key; did you mean redis_url?"),
+        ("[store]\nbukcet = 'x'", "store.bukcet: unknown key; did you mean store.bucket?"),
+        ("slots = 0", "slots: should be greater than or equal to 1"),
+        ("slots = 'many'", "slots: should be a valid integer"),
+        ("part_size = '1 KiB'", "part_size: should be greater than or equal to 5242880"),
+        ("redis_url = 'http://x'", "redis_url: expected a URL such as redis://host:6379/1"),
+        ("[log]\nformat = 'xml'", "log.format: should be 'text' or 'json'"),
+        ("slots = [", "not valid TOML"),
+    ],
+)
+def test_a_wrong_file_is_one_line_with_file_key_and_remedy(place: Path, text: str, said: str) -> None:
+    """Nobody has to search for the fault."""
+    path = _write(place / "a.toml", text)
+    with pytest.raises(ConfigInvalid) as caught:
+        load(path)
+    assert caught.value.message.startswith(f"{path}: ")
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DISTWORKER_SLOTS", "many"),
+        ("DISTWORKER_STORE_BUKCET", "x"),
+        ("DISTWORKER_STORE", "{"),
+        ("DISTWORKER_STORE", "7"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in the environment must not be searched for in the files."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigInvalid, match="environment"):
+        load()
+
+
+def test_a_variable_that_nothing_reads_is_kept_for_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes adds DISTWORKER_PORT by itself, so this cannot be an error."""
+    monkeypatch.setenv("DISTWORKER_PORT", "tcp://10.0.0.1:80")
+    assert load().unknown == ("DISTWORKER_PORT",)
+
+
+def test_no_secret_is_ever_shown(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by rows, not by repr, not by the error about another key."""
+    monkeypatch.setenv("DISTWORKER_STORE_SECRET_KEY", "s3cr3t")
+    monkeypatch.setenv("DISTWORKER_STORE_ACCESS_KEY", "AKIAs3cr3t")
+    monkeypatch.setenv("DISTWORKER_REDIS_URL", "redis://:s3cr3t@cache:6379/1")
+    monkeypatch.setenv("DISTWORKER_BROKER_URL", "amqp://user:s3cr3t@rabbit//")
+    config = load()
+    rows = dict((key, value) for key, value, _ in config.rows())
+    assert rows["redis_url"] == "redis://***@cache:6379/1"
+    assert rows["store.secret_key"] == "***"
+    assert "s3cr3t" not in str(rows) + repr(config.settings.redis_url and config.settings.store.secret_key)
+    monkeypatch.setenv("DISTWORKER_SLOTS", "s3cr3t")
+    with pytest.raises(ConfigInvalid) as caught:
+        load()
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("redis", "broker"),
+    [
+        ("redis://h:1/1", "redis://h:1/0"),
+        ("redis://h:1/0", "redis://h:1/1"),
+        ("redis://h:1", "redis://h:1/1"),
+        ("rediss://u:p@h:1/4", "rediss://u:p@h:1/0"),
+    ],
+)
+def test_the_broker_is_another_database_of_the_same_server(
+    redis: str, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One Redis is enough to start with; the ledger and the queues stay apart."""
+    monkeypatch.setenv("DISTWORKER_REDIS_URL", redis)
+    assert load().settings.broker == broker
+
+
+def test_sizes_may_have_units(place: Path) -> None:
+    """`8 MiB` is what people write."""
+    assert load(_write(place / "a.toml", "part_size = '16 MiB'\n")).settings.part_size == 16 * 1024 * 1024
+
+
+def test_paths_count_from_their_file(place: Path) -> None:
+    """A file means the same from wherever the program is started."""
+    _write(place / "etc/registries.toml", '["a.example"]\nca_file = "ca.pem"\n')
+    config = load(_write(place / "etc/distworker.toml", "docker_config = 'docker.json'\n"))
+    assert config.settings.docker_config == str(place / "etc/docker.json")
+    assert config.registries["a.example"].ca_file == str(place / "etc/ca.pem")
+
+
+def test_a_registry_has_one_table(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts are those of references, so that a table is found again; Docker Hub has two names."""
+    path = _write(place / "r.toml", '["docker.io"]\n["index.docker.io"]\n')
+    monkeypatch.setenv("DISTWORKER_REGISTRIES", str(path))
+    with pytest.raises(ConfigInvalid, match="there twice"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('["a.example"]\nplain_htpp = true', "[a.example] plain_htpp: unknown key; did you mean plain_http?"),
+        ('["a.example"]\nmax_concurrency = 0', "max_concurrency: should be greater than or equal to 1"),
+        ('["a.example"]\nusername = "u"', "a username needs one of password"),
+        ('["a.example"]\nusername = "u"\npassword = "p"\npassword_env = "P"', "give one of password"),
+        ('["https://a.example"]', "not a registry host"),
+        ("plain_http = true", "keys belong into a table per registry"),
+    ],
+)
+def test_a_wrong_registries_file_says_so(
+    place: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    """File, table, key and remedy stand in one line."""
+    path = _write(place / "registries.toml", text)
+    monkeypatch.setenv("DISTWORKER_REGISTRIES", str(path))
+    with pytest.raises(ConfigInvalid) as caught:
+        load()
+    assert str(path) in caught.value.message
+    assert said in caught.value.message
+
+
+def test_passwords_come_from_three_places(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the file, in a file of its own (final newline dropped), in a variable."""
+    _write(place / "secret", "two\n")
+    monkeypatch.setenv("THREE", "three")
+    _write(
+        place / "config/registries.toml",
+        '["a.example"]\nusername="u"\npassword="one"\n'
+        f'["b.example"]\nusername="u"\npassword_file="{place}/secret"\n'
+        '["c.example"]\nusername="u"\npassword_env="THREE"\n',
+    )
+    found = {host: table.read_password() for host, table in load().registries.items()}
+    assert found == {"a.example": "one", "b.example": "two", "c.example": "three"}
+
+
+def test_the_samples_show_the_defaults() -> None:
+    """Every line of the samples, uncommented, is accepted; distworker.toml shows what is true anyway."""
+    here = Path(__file__).parents[3] / "config"
+    _write(Path("samples/distworker.toml"), _uncommented(here / "distworker.toml"))
+    _write(Path("samples/registries.toml"), _uncommented(here / "registries.toml"))
+    _write(Path("etc"), "")
+    shown_there = dict((key, value) for key, value, _ in load("samples/distworker.toml").rows())
+    defaults = dict((key, value) for key, value, _ in load(_write(Path("empty.toml"), "")).rows())
+    examples = {"broker_url", "docker_config", "registries"}
+    assert {key: value for key, value in shown_there.items() if key not in examples} == {
+        key: value for key, value in defaults.items() if key not in examples
+    }
+
+
+def _uncommented(sample: Path) -> str:
+    lines = []
+    for line in sample.read_text().splitlines():
+        text = line.removeprefix("# ")
+        keeps = text.startswith("[") or (" = " in text and text.split(" = ")[0].isidentifier())
+        lines.append(text if keeps and not text.startswith("registries =") else "")
+    return "\n".join(lines)
+
+
+def test_shown_leaves_ordinary_values_alone() -> None:
+    """Only the part of a URL before its @ is hidden."""
+    assert shown("redis://h:1/0") == "redis://h:1/0"
+    assert shown("repo@sha256:ab") == "repo@sha256:ab"
