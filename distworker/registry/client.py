@@ -1,0 +1,159 @@
+"""The registry client that steps get: the port of `base.py`, one verb per module behind it.
+
+`Client` is one registry seen with one credential, usable from any thread. `RegistryPool` makes and keeps them from
+plain values; connections are per thread and made on first use, so both may be created before a fork.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Final
+
+from distworker import __version__
+from distworker.digest import Digest
+from distworker.manifest import Manifest
+from distworker.registry import blobs, manifests, mount, uploads
+from distworker.registry import ping as pinging
+from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
+from distworker.registry.credentials import CredentialSource, NoCredentials
+from distworker.registry.dialer import Dialer
+from distworker.registry.endpoint import Endpoint
+from distworker.registry.http import BACKOFF, HTTP
+from distworker.registry.listing import tags as listing
+from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
+from distworker.retrying import Backoff
+
+USER_AGENT: Final = f"distworker/{__version__}"
+
+
+class Client:
+    """One registry origin, one credential. See `base.Registry` for what each verb promises."""
+
+    def __init__(
+        self, at: Endpoint, profile: HostProfile, chunk: int, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._at = at
+        self._chunk = chunk
+        self._sleep = sleep
+        self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
+
+    def __repr__(self) -> str:
+        return f"Client({self.origin!r})"
+
+    @property
+    def origin(self) -> str:
+        """`host[:port]` as it stands in references."""
+        return self._at.registry
+
+    def ping(self) -> None:
+        """Check that a registry answers there and takes our login."""
+        pinging.ping(self._at)
+
+    def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
+        """HEAD by tag or digest; None when there is none."""
+        return manifests.head_manifest(self._at, repository, reference)
+
+    def get_manifest(self, repository: str, reference: str) -> Manifest:
+        """The manifest, verified."""
+        return manifests.get_manifest(self._at, repository, reference)
+
+    def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
+        """PUT the exact bytes under a tag or digest."""
+        manifests.put_manifest(self._at, repository, reference, manifest)
+
+    def has_blob(self, repository: str, digest: Digest) -> bool:
+        """HEAD the blob."""
+        return blobs.has_blob(self._at, repository, digest)
+
+    def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
+        """Read the blob, resuming where the connection breaks."""
+        return blobs.BlobStream(self._at, repository, digest, size, self._chunk, self._sleep)
+
+    def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
+        """Mount from `source`; a session when that was refused."""
+        return mount.mount_blob(self._at, repository, digest, source)
+
+    def start_upload(self, repository: str) -> UploadSession:
+        """Open an upload session."""
+        return uploads.start_upload(self._at, repository)
+
+    def upload_blob(
+        self, repository: str, digest: Digest, size: int, body: BodyFactory, session: UploadSession | None = None
+    ) -> None:
+        """Send the blob; returns once the registry holds it."""
+        self._uploader.upload(repository, digest, size, body, session)
+
+    def cancel_upload(self, session: UploadSession) -> None:
+        """Best effort; never raises."""
+        uploads.cancel_upload(self._at, session)
+
+    def tags(self, repository: str) -> Iterator[str]:
+        """All tags, each once."""
+        return listing.tags(self._at, repository)
+
+
+class RegistryPool:
+    """Clients by host and credential id, made from plain values.
+
+    `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
+    """
+
+    def __init__(
+        self,
+        profiles: Mapping[str, HostProfile] | None = None,
+        credentials: CredentialSource | None = None,
+        user_agent: str = USER_AGENT,
+        chunk: int = blobs.CHUNK,
+        backoff: Backoff = BACKOFF,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._profiles = {canonical_host(host): profile for host, profile in (profiles or {}).items()}
+        self._credentials = credentials or NoCredentials()
+        self._user_agent = user_agent
+        self._chunk = chunk
+        self._backoff = backoff
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, str], Client] = {}
+        self._dialers: list[Dialer] = []
+
+    def client(self, host: str, credential: str = "") -> Registry:
+        """The client for `host` with the credential of that id; ConfigInvalid when the id is not for this host."""
+        key = (canonical_host(host), credential)
+        with self._lock:
+            found = self._clients.get(key)
+            if found is None:
+                found = self._clients[key] = self._make(*key)
+            return found
+
+    def profile(self, host: str) -> HostProfile:
+        """What is configured for `host`."""
+        return self._profiles.get(canonical_host(host), HostProfile())
+
+    def close(self) -> None:
+        """Close all idle connections; clients stay usable."""
+        with self._lock:
+            dialers = list(self._dialers)
+        for dialer in dialers:
+            dialer.close()
+
+    def _make(self, host: str, credential: str) -> Client:
+        profile = self.profile(host)
+        origin = endpoint(host, profile)
+        if credential:
+            self._credentials.find(host, credential)  # an unknown id is told now, not at the first 401
+        dialer = Dialer(profile.ca_file, profile.proxy, max(profile.max_concurrency, 2))
+        self._dialers.append(dialer)
+        http = HTTP(
+            origin,
+            trusted_realms(origin, profile),
+            lambda: self._credentials.find(host, credential),
+            dialer,
+            self._user_agent,
+            self._backoff,
+            self._sleep,
+        )
+        return Client(Endpoint(host, http), profile, self._chunk, self._sleep)

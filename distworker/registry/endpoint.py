@@ -1,0 +1,48 @@
+"""The addresses of one registry's API, built from checked names only (protocol.md 1.3, S17)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from distworker.digest import Digest
+from distworker.reference import parse_repository, parse_tag
+from distworker.registry.faults import Where
+from distworker.registry.http import HTTP
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One registry: how it is called in references, and how to send to it."""
+
+    registry: str  #: host[:port] as in references
+    http: HTTP
+
+    def where(self, phase: str, repository: str = "", reference: str = "") -> Where:
+        """What an error will say."""
+        return Where(phase, self.registry, repository, reference)
+
+    def ping(self) -> str:
+        """`/v2/`, the slash included."""
+        return f"{self.http.origin}/v2/"
+
+    def manifest(self, repository: str, reference: str) -> str:
+        """A manifest by tag or digest."""
+        checked = Digest.parse(reference) if ":" in reference else parse_tag(reference)
+        return f"{self._name(repository)}/manifests/{checked}"
+
+    def blob(self, repository: str, digest: Digest) -> str:
+        """A blob."""
+        return f"{self._name(repository)}/blobs/{Digest.parse(digest)}"
+
+    def uploads(self, repository: str, **query: str) -> str:
+        """Where uploads start; the query asks for a mount."""
+        url = f"{self._name(repository)}/blobs/uploads/"
+        return f"{url}?{urlencode(query)}" if query else url
+
+    def tags(self, repository: str, page: int) -> str:
+        """The first page of tags."""
+        return f"{self._name(repository)}/tags/list?n={page}"
+
+    def _name(self, repository: str) -> str:
+        return f"{self.http.origin}/v2/{parse_repository(repository)}"

@@ -1,0 +1,298 @@
+"""From what went wrong on the wire to a typed error: which class, which sentence, whether waiting helps.
+
+Exceptions are classified by walking their cause chain (protocol.md 2.0), replies by status first, then by the
+registry's code and words (2.13, 4.3). Foreign text is cut, cleaned and redacted; addresses never get in.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import urllib3
+
+from distworker.errors import (
+    AuthRequired,
+    BlobUnknown,
+    Denied,
+    InternalError,
+    ManifestInvalid,
+    ManifestTooLarge,
+    ManifestUnknown,
+    NotARegistry,
+    ProtocolError,
+    Quota,
+    RateLimited,
+    RepositoryUnknown,
+    RequestTimeout,
+    TagImmutable,
+    Throttled,
+    TLSError,
+    TransferError,
+    TypeRefused,
+    Unauthorized,
+    Unavailable,
+    UploadSessionLost,
+    clean,
+)
+from distworker.logs import redact
+from distworker.registry.urls import Origin
+from distworker.registry.waits import LIMIT_WAIT, THROTTLE_WAIT
+from distworker.retrying import parse_retry_after
+
+if TYPE_CHECKING:
+    from distworker.registry.call import Reply
+
+#: Statuses that the same request may not meet again (protocol.md 4.3).
+TRANSIENT: Final = frozenset({408, 425, 429, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+#: What OpenSSL says when the other side does not speak TLS at all.
+_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
+_REASON_MAX: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What was being done, in registry words."""
+
+    phase: str
+    registry: str
+    repository: str = ""
+    reference: str = ""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields an error carries."""
+        return {
+            "phase": self.phase,
+            "registry": self.registry,
+            "repository": self.repository or None,
+            "reference": self.reference or None,
+        }
+
+    def __str__(self) -> str:
+        joint = "@" if self.reference.startswith(("sha256:", "sha512:")) else ":"
+        name = f"{self.registry}/{self.repository}" if self.repository else self.registry
+        return f"{name}{joint}{self.reference}" if self.reference else name
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What an error body says: the registry's code and its words, cleaned."""
+
+    code: str = ""
+    text: str = ""
+
+    def says(self, *words: str) -> bool:
+        """Does the text hold one of `words`?"""
+        text = self.text.lower()
+        return any(word in text for word in words)
+
+
+def read_problem(body: bytes) -> Problem:
+    """The first error of an OCI error body, or whatever text there is; never raises."""
+    text = body.decode("utf-8", "replace")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return Problem("", _foreign(_without_tags(text)))
+    if not isinstance(document, dict):
+        return Problem("", _foreign(text))
+    errors = document.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else document
+    code = first.get("code")
+    words = first.get("message") or first.get("details") or first.get("error") or first.get("detail") or ""
+    return Problem(
+        clean(code, 60) if isinstance(code, str) else "",
+        _foreign(words if isinstance(words, str) else json.dumps(words)),
+    )
+
+
+def from_exception(error: BaseException, origin: Origin, where: Where) -> TransferError:
+    """The typed error for what a socket, TLS or HTTP library raised while talking to `origin`."""
+    chain = list(_chain(error))
+    host = origin.netloc
+    made = _tls_error(chain, host, where)
+    if made is not None:
+        return made
+    if any(isinstance(one, urllib3.exceptions.NameResolutionError | socket.gaierror) for one in chain):
+        sentence = f"the host name {origin.host} cannot be resolved; check its spelling and this machine's DNS"
+        return Unavailable(f"{where}: {sentence}", **where.fields)
+    if any(isinstance(one, urllib3.exceptions.ProxyError) for one in chain):
+        return Unavailable(f"{where}: the proxy for {host} does not answer or refuses", **where.fields)
+    if any(isinstance(one, urllib3.exceptions.ReadTimeoutError) for one in chain):
+        return RequestTimeout(f"{where}: no byte came from {host} for too long", **where.fields)
+    if any(isinstance(one, ConnectionRefusedError) for one in chain):
+        return Unavailable(f"{where}: nothing listens at {host} (connection refused)", **where.fields)
+    if any(type(one) is urllib3.exceptions.ConnectTimeoutError for one in chain):
+        return RequestTimeout(f"{where}: connecting to {host} took too long", **where.fields)
+    if any(isinstance(one, TimeoutError) for one in chain):
+        return RequestTimeout(f"{where}: {host} did not take our bytes for too long", **where.fields)
+    return Unavailable(f"{where}: the connection to {host} broke", **where.fields)
+
+
+def from_status(reply: Reply, reason: str, now: float) -> TransferError:
+    """The typed error for an unwelcome answer."""
+    where, problem = reply.where, reply.problem
+    kind, advice = _kind(reply, problem)
+    said = f"{problem.code} {problem.text}".strip()
+    words = [f"{where}: {reply.origin.netloc} answered {reply.status} to {where.phase}"]
+    words += [part for part in (reason, said and f"it says: {said}", advice) if part]
+    return kind(
+        "; ".join(words),
+        **where.fields,
+        status=reply.status,
+        registry_code=problem.code or None,
+        delay=_delay(kind, reply, now),
+    )
+
+
+def located(error: TransferError, where: Where) -> TransferError:
+    """`error`, with the fields it did not know yet."""
+    for name, value in where.fields.items():
+        if value is not None:
+            error.fields.setdefault(name, value)
+    return error
+
+
+def prefixed(error: TransferError, where: Where) -> TransferError:
+    """`error` from a lower floor, saying where it happened."""
+    return located(type(error)(f"{where}: {error.message}", **error.fields), where)
+
+
+def wrong_body_length(expected: int) -> InternalError:
+    """Our own body does not keep its word about its length."""
+    return InternalError(f"a blob being sent was announced with {expected} bytes and has another number")
+
+
+def _tls_error(chain: list[BaseException], host: str, where: Where) -> TransferError | None:
+    for one in chain:
+        if isinstance(one, ssl.SSLCertVerificationError):
+            reason = clean(one.verify_message or "it is not trusted", 120)
+            return TLSError(
+                f"{where}: the certificate of {host} is refused: {reason}; "
+                "name its CA with ca_file in registries.toml if it is yours",
+                **where.fields,
+            )
+        if isinstance(one, ssl.SSLError):
+            text = f"{one.reason or ''} {one}".upper().replace(" ", "_")
+            if any(word in text for word in _NOT_TLS):
+                return TLSError(
+                    f"{where}: {host} answers plain http where https was expected; "
+                    "mark it `plain_http = true` in registries.toml if that is meant",
+                    **where.fields,
+                )
+            if isinstance(one, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+                return Unavailable(f"{where}: the TLS connection to {host} broke", **where.fields)
+            return TLSError(f"{where}: TLS with {host} failed ({clean(one.reason or 'unknown', 80)})", **where.fields)
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """`error` and everything it came from: causes, contexts, urllib3's `reason`, exceptions among the arguments."""
+    seen: set[int] = set()
+    open_ends: list[object] = [error]
+    while open_ends:
+        one = open_ends.pop(0)
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        open_ends += [getattr(one, "reason", None), *one.args, one.__cause__, one.__context__]
+
+
+def _kind(reply: Reply, problem: Problem) -> tuple[type[TransferError], str]:
+    """The class for this answer and what to do about it."""
+    status, code, phase = reply.status, problem.code, reply.where.phase
+    throttled = status == 429 or code == "TOOMANYREQUESTS" or problem.says("secondary rate limit")
+    if throttled:
+        spent = problem.says("pull rate limit") or reply.header("RateLimit-Remaining").startswith("0;")
+        return (RateLimited, "log in or wait") if spent else (Throttled, "")
+    if status == 507 or (status in {403, 412, 413, 500} and problem.says("quota", "insufficient storage")):
+        return Quota, "free some room there"
+    if status == 401:
+        return Unauthorized, "check the login for this host in registries.toml or the docker config"
+    if status == 403:
+        return Denied, "the login may not do this"
+    if status == 404 or code in {"NAME_UNKNOWN", "MANIFEST_UNKNOWN"}:
+        return _missing(phase, code)
+    if phase == "put manifest":
+        return _manifest_refused(reply, problem)
+    if status == 400 and problem.says("http request to an https server", "plain http request was sent to https"):
+        return TLSError, "it speaks https; remove `plain_http` from its entry in registries.toml"
+    return (Unavailable, "") if status in TRANSIENT else (ProtocolError, "")
+
+
+def _missing(phase: str, code: str) -> tuple[type[TransferError], str]:
+    hidden = "it is missing, or hidden from this login"
+    if phase == "ping":
+        return NotARegistry, "no registry API there; check the host name"
+    if phase in {"head manifest", "get manifest"}:
+        return ManifestUnknown, hidden
+    if phase in {"head blob", "get blob"}:
+        return BlobUnknown, hidden
+    if phase in {"send blob", "commit blob"} and code != "NAME_UNKNOWN":
+        return UploadSessionLost, ""
+    if phase in {"start upload", "mount blob", "put manifest"}:
+        return RepositoryUnknown, "some registries want the repository created first"
+    return RepositoryUnknown, hidden
+
+
+def _manifest_refused(reply: Reply, problem: Problem) -> tuple[type[TransferError], str]:
+    status = reply.status
+    if status in {400, 403, 409, 412} and problem.says("immutable", "already exists", "overwrit"):
+        return TagImmutable, "the destination does not let this tag move"
+    if status == 413:
+        return ManifestTooLarge, ""
+    if status == 415 or problem.code == "UNSUPPORTED":
+        return TypeRefused, "the destination does not take this media type"
+    if problem.code in {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}:
+        return BlobUnknown, "the destination lacks a blob of this manifest"
+    if problem.code in {"MANIFEST_INVALID", "MANIFEST_UNVERIFIED", "TAG_INVALID", "NAME_INVALID"}:
+        return ManifestInvalid, "the destination refuses this manifest"
+    return (Unavailable, "") if status in TRANSIENT else (ProtocolError, "")
+
+
+def _delay(kind: type[TransferError], reply: Reply, now: float) -> float | None:
+    """Seconds the server wants us to stay away, or our own rule where it must be told something."""
+    asked = None
+    if reply.status in {413, 429, 503} or kind in {RateLimited, Throttled}:
+        asked = parse_retry_after(reply.header("Retry-After"), reply.header("Date"), now)
+    if asked is None and kind is RateLimited:
+        return LIMIT_WAIT
+    return asked
+
+
+def default_delay(error: TransferError) -> TransferError:
+    """A throttle without a date, after waiting in place did not help, still says how long to stay away."""
+    if isinstance(error, Throttled):
+        error.fields.setdefault("delay", THROTTLE_WAIT)
+    return error
+
+
+def auth_required(where: Where) -> AuthRequired:
+    """The registry wants a login and we have none."""
+    return AuthRequired(
+        f"{where}: {where.registry} wants a login for this and none is configured; "
+        "add one to registries.toml or the docker config",
+        **where.fields,
+        status=401,
+    )
+
+
+def _foreign(text: str) -> str:
+    return clean(redact(text), _REASON_MAX)
+
+
+def _without_tags(text: str) -> str:
+    """The words of a web page: enough to recognise it, nothing more."""
+    if "<" not in text:
+        return text
+    kept, inside = [], False
+    for char in text:
+        inside = char == "<" or (inside and char != ">")
+        kept.append(" " if inside or char == ">" else char)
+    return "".join(kept)

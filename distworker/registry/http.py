@@ -1,0 +1,192 @@
+"""Sending, in three layers of one concern each: login → redirects → one request.
+
+`HTTP.send` also retries in place what a moment heals (connection faults, 5xx, 429 with a short wait) for requests
+whose body can be sent again; longer patience belongs to the ledger, so a longer wait becomes an error with `delay`.
+Redirects are walked by hand: `Authorization` exists only towards the registry's own origin, cookies do not exist,
+and a write never turns into a GET (protocol.md 2.0, S4, S10).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import requests
+from requests.structures import CaseInsensitiveDict
+
+from distworker.errors import DistworkerError, ProtocolError, RedirectRefused, TransferError
+from distworker.limits import REDIRECTS_MAX, SLEEP_MAX, TOKEN_BODY_MAX
+from distworker.registry import faults
+from distworker.registry.auth import Attempt, Authenticator
+from distworker.registry.call import NETWORK_ERRORS, Call, Reply, SentBody
+from distworker.registry.challenge import parse
+from distworker.registry.credentials import Credential
+from distworker.registry.dialer import Dialer
+from distworker.registry.faults import TRANSIENT, Where
+from distworker.registry.tokens import TokenRequest
+from distworker.registry.urls import Origin, origin_of, resolve
+from distworker.registry.waits import BACKOFF_BASE, BACKOFF_CAP, CONNECT_TIMEOUT, TRIES
+from distworker.retrying import Backoff
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_REPLAYING: Final = frozenset({307, 308})
+#: All that a host other than the registry gets to see.
+_ABROAD: Final = frozenset({"accept", "accept-encoding", "content-length", "content-type", "range", "user-agent"})
+#: Tries in place and the pauses between them.
+BACKOFF: Final = Backoff(base=BACKOFF_BASE, cap=BACKOFF_CAP, tries=TRIES)
+
+
+class HTTP:
+    """Requests to one registry with one credential."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        realms: frozenset[Origin],
+        find: Callable[[], Credential | None],
+        dialer: Dialer,
+        user_agent: str,
+        backoff: Backoff = BACKOFF,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.origin = origin
+        self.auth = Authenticator(origin, realms, find, self._send_token_request)
+        self._dialer = dialer
+        self._user_agent = user_agent
+        self._backoff = backoff
+        self._sleep = sleep
+
+    def send(self, call: Call) -> Reply:
+        """The reply to `call`, whatever its status, except those that raise:
+
+        401 that no login answers, 429, and server errors or connection faults that outlast the tries in place.
+        """
+        try:
+            if call.streams or call.once:
+                return self._settled(call)
+            return self._patiently(call.where, lambda: self._settled(call))
+        except TransferError as error:
+            raise faults.default_delay(faults.located(error, call.where)) from None
+
+    # --- patience ---------------------------------------------------------------------------------------------
+    def _patiently(self, where: Where, run: Callable[[], Reply]) -> Reply:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return run()
+            except TransferError as error:
+                if not error.retry:
+                    raise
+                asked = error.delay
+                if self._backoff.exhausted(attempt) or (asked or 0.0) > SLEEP_MAX:
+                    raise
+                wait = self._backoff.delay(attempt) if asked is None else asked
+            self._sleep(wait)
+
+    def _settled(self, call: Call) -> Reply:
+        return self._raise_transient(self._logged_in(call))
+
+    def _raise_transient(self, reply: Reply) -> Reply:
+        if reply.status in TRANSIENT or (reply.status == 403 and reply.problem.says("secondary rate limit")):
+            with reply:
+                raise reply.error()
+        return reply
+
+    # --- login ------------------------------------------------------------------------------------------------
+    def _logged_in(self, call: Call) -> Reply:
+        if call.anonymous:
+            return self._redirected(call, "")
+        attempt: Attempt = self.auth.attempt(call.scopes, call.where)
+        authorization = attempt.header()
+        while True:
+            reply = self._redirected(call, authorization)
+            if reply.status != 401 or reply.origin != self.origin:
+                return reply  # a 401 from elsewhere is never answered with our login
+            with reply:
+                challenges = parse(reply.header_values("WWW-Authenticate"))
+            authorization = attempt.answer(challenges)
+
+    def _send_token_request(self, request: TokenRequest, where: Where) -> tuple[int, bytes]:
+        headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
+        call = Call(request.method, request.url, where, headers=headers, body=request.body)
+
+        def run() -> Reply:
+            return self._raise_transient(self._once(call, call.url, dict(call.headers)))
+
+        with self._patiently(where, run) as reply:
+            if reply.status in _REDIRECTS:
+                raise RedirectRefused(
+                    f"{where}: the token server {reply.origin.netloc} redirects, which is refused", **where.fields
+                )
+            body = reply.read(TOKEN_BODY_MAX + 1)
+        if len(body) > TOKEN_BODY_MAX:
+            raise ProtocolError(f"{where}: the token server's answer is too long", **where.fields)
+        return reply.status, body
+
+    # --- redirects --------------------------------------------------------------------------------------------
+    def _redirected(self, call: Call, authorization: str) -> Reply:
+        url, at_home, seen = call.url, not call.anonymous, {call.url}
+        while True:
+            at_home = at_home and origin_of(url) == self.origin
+            reply = self._once(call, url, self._headers(call, at_home, authorization))
+            target = reply.header("Location")
+            if reply.status not in _REDIRECTS or not target:
+                return reply
+            with reply:
+                url = self._next_hop(call, reply, target)
+            if url in seen or len(seen) > REDIRECTS_MAX:
+                raise RedirectRefused(f"{call.where}: redirects in a circle or too often", **call.where.fields)
+            seen.add(url)
+
+    def _next_hop(self, call: Call, reply: Reply, target: str) -> str:
+        if call.method not in {"GET", "HEAD"} and reply.status not in _REPLAYING:
+            raise RedirectRefused(
+                f"{call.where}: {reply.origin.netloc} answered {reply.status} to {call.where.phase}, "
+                "which would lose what is being written",
+                **call.where.fields,
+                status=reply.status,
+            )
+        return resolve(reply.url, target)
+
+    def _headers(self, call: Call, at_home: bool, authorization: str) -> dict[str, str]:
+        # Never compressed in transit: a blob's bytes must arrive as they are stored.
+        headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", "Accept": "*/*", **call.headers}
+        if not at_home:
+            return {name: value for name, value in headers.items() if name.lower() in _ABROAD}
+        return {**headers, "Authorization": authorization} if authorization else headers
+
+    # --- one request ------------------------------------------------------------------------------------------
+    def _once(self, call: Call, url: str, headers: dict[str, str]) -> Reply:
+        body: bytes | SentBody | None = SentBody(call.body()) if callable(call.body) else call.body
+        length = len(body) if body is not None else 0
+        if body is not None or call.method not in {"GET", "HEAD", "DELETE"}:
+            headers["Content-Length"] = str(length)
+        prepared = _prepare(call.method, url, headers, body if length else None)
+        fault: BaseException
+        try:
+            response = self._dialer.adapter().send(
+                prepared,
+                stream=True,
+                timeout=(CONNECT_TIMEOUT, call.timeout),
+                proxies=self._dialer.proxies,
+            )
+            return Reply(response, url, call.where)
+        except DistworkerError:
+            raise
+        except NETWORK_ERRORS as error:
+            ours = body.failure if isinstance(body, SentBody) else None
+            fault = ours or faults.from_exception(error, origin_of(url), call.where)
+        # Raised out here: the library's exception knows the address and must not hang below ours.
+        raise fault
+
+
+def _prepare(method: str, url: str, headers: dict[str, str], body: Any) -> requests.PreparedRequest:
+    """A request as given: requests' own preparation would rewrite the address of a signed URL (`%7E` to `~`)."""
+    prepared = requests.PreparedRequest()
+    prepared.method = method
+    prepared.url = url
+    prepared.headers = CaseInsensitiveDict(headers)
+    prepared.body = body
+    return prepared

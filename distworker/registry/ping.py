@@ -1,0 +1,28 @@
+"""Is a registry there, and does it take our login? `GET /v2/` (protocol.md 2.1)."""
+
+from __future__ import annotations
+
+from distworker.errors import NotARegistry
+from distworker.limits import ERROR_BODY_MAX
+from distworker.registry.call import Call
+from distworker.registry.endpoint import Endpoint
+
+
+def ping(at: Endpoint) -> None:
+    """Return if a registry answers and accepts us.
+
+    Raises:
+        NotARegistry: something else answers there.
+        Unauthorized, AuthRequired, RealmRefused, TLSError, Unavailable: why it cannot be used.
+    """
+    where = at.where("ping")
+    with at.http.send(Call("GET", at.ping(), where)) as reply:
+        if reply.status != 200:
+            raise reply.error()
+        html = reply.header("Content-Type").lower().startswith("text/html")
+        if html or reply.read(ERROR_BODY_MAX).lstrip()[:1] == b"<":
+            raise NotARegistry(
+                f"{at.registry} is a web server, not a registry (it answers /v2/ with a page); check the host name",
+                **where.fields,
+                status=reply.status,
+            )

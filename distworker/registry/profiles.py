@@ -1,0 +1,62 @@
+"""What is known about one registry host, as plain data: how to reach it and what it likes.
+
+A `HostProfile` comes from `registries.toml` (through wiring) or from these defaults. https is the rule; plain http
+only where an operator wrote it for this very host:port, never guessed from an address. Docker Hub is the one name
+that is not an endpoint (protocol.md 1.2 rule 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from distworker.registry.urls import Origin, origin_of
+
+#: Names of Docker Hub; one registry, one credential, one budget.
+HUB: Final = "docker.io"
+HUB_ALIASES: Final = frozenset({HUB, "index.docker.io", "registry-1.docker.io"})
+HUB_ENDPOINT: Final = "registry-1.docker.io"
+
+#: Registries whose token server is another host by their maker's design (protocol.md S2).
+BUILT_IN_REALMS: Final = {HUB_ENDPOINT: "auth.docker.io", "registry.gitlab.com": "gitlab.com"}
+
+UploadMode = Literal["auto", "monolithic", "patch"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostProfile:
+    """How to talk to one `host[:port]`.
+
+    `plain_http`: speak http. `ca_file`: PEM of extra roots, added to the system's. `proxy`: its URL, "" for none.
+    `max_concurrency`: steps at once (kept by the ledger, and the size of the connection pool). `upload_mode`:
+    "auto" tries one PUT and falls back to PATCH. `token_realms`: `host[:port]` of token servers that may be given
+    this host's credential although they are another origin.
+    """
+
+    plain_http: bool = False
+    ca_file: str = ""
+    proxy: str = ""
+    max_concurrency: int = 4
+    upload_mode: UploadMode = "auto"
+    token_realms: tuple[str, ...] = ()
+
+
+def canonical_host(host: str) -> str:
+    """`host`, with the names of Docker Hub made one."""
+    return HUB if host in HUB_ALIASES else host
+
+
+def endpoint(host: str, profile: HostProfile) -> Origin:
+    """Where requests for `host` really go."""
+    scheme = "http" if profile.plain_http else "https"
+    return origin_of(f"{scheme}://{HUB_ENDPOINT if canonical_host(host) == HUB else host}")
+
+
+def trusted_realms(registry: Origin, profile: HostProfile) -> frozenset[Origin]:
+    """Origins that may see the credential of `registry`: itself, the built-in pair, the operator's pairs."""
+    named = [*profile.token_realms]
+    if registry.netloc in BUILT_IN_REALMS:
+        named.append(BUILT_IN_REALMS[registry.netloc])
+    return frozenset({registry, *(origin_of(f"{registry.scheme}://{name}") for name in named)}) | frozenset(
+        origin_of(f"https://{name}") for name in named
+    )
