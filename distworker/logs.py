@@ -48,25 +48,30 @@ _LINE_MAX: Final = 4000
 _NOISY: Final = ("urllib3", "requests", "boto3", "botocore", "s3transfer")
 
 # --- redaction ----------------------------------------------------------------------------------------------
+# Repeats that could run on are bounded, so that a hostile line costs linear time.
 _HEADERS = r"(?:proxy-)?authorization|(?:set-)?cookie|x-amz-[a-z0-9-]+|x-registry-auth|x-goog-[a-z0-9-]+"
 _NAMES = (
-    r"[a-z0-9_-]*(?:passw(?:or)?d|passphrase|secret|token|signature|api[_-]?key|access[_-]?key"
+    r"[a-z0-9_-]{0,40}(?:passw(?:or)?d|passphrase|secret|token|signature|api[_-]?key|access[_-]?key"
     r"(?:[_-]?id)?|private[_-]?key)|sig|_state"
 )
 _RULES: Final = (
     # scheme://user:password@host, also when the password holds a slash (but host:port/path@sha256:… is a
     # reference)
     (
-        re.compile(r"(://)(?:[^\s/?#\"'<>]*|[^\s/?#:@\"'<>]*:(?![0-9]+[/?#])[^\s@\"'<>]*)@", re.I),
+        re.compile(
+            r"(://)(?:[^\s/?#\"'<>]{0,999}|[^\s/?#:@\"'<>]{0,99}:(?![0-9]+[/?#])[^\s@\"'<>]{0,999})@", re.I
+        ),
         rf"\1{MASK}@",
     ),
     # user:password@host without a scheme; name:tag@sha256:… and u:sha256:…@host are ours
     (
-        re.compile(r"(?<![\w:/.@+-])(?!u:sha|sha[0-9])[^\s:/@\"'=(\[{]+:[^\s/@\"']+@(?!sha[0-9]+:)"),
+        re.compile(
+            r"(?<![\w:/.@+-])(?!u:sha|sha[0-9])[^\s:/@\"'=(\[{]{1,99}:[^\s/@\"']{1,999}@(?!sha[0-9]+:)"
+        ),
         f"{MASK}@",
     ),
     # every query of a URL: presigned ones differ by vendor
-    (re.compile(r"(://[^\s?\"'<>]+\?)[^\s\"'<>]+"), rf"\1{MASK}"),
+    (re.compile(r"(://[^\s?\"'<>]{1,999}\?)[^\s\"'<>]+"), rf"\1{MASK}"),
     # a header with its value to the end of the line or quote
     (
         re.compile(rf"\b({_HEADERS})((?:['\"]?\s*[:=]|['\"]\s*,)\s*(?:b?['\"])?)[^'\"\r\n&]+", re.I),
