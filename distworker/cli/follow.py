@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from distworker.cli import report
-from distworker.cli.render import Display
-from distworker.errors import JobUnknown, StateUnavailable
+from distworker.errors import StateUnavailable
 from distworker.state.base import FAILED, JobView, WorkerView
+
+if TYPE_CHECKING:
+    from distworker.cli.render import Display
 
 T = TypeVar("T")
 
@@ -29,16 +31,14 @@ POLL: Final = 0.5
 PATIENCE: Final = 30.0
 #: Seconds between two looks at whether any worker is alive.
 WORKERS_EVERY: Final = 10.0
-#: Outcomes asked for at once.
-PAGE: Final = 1000
 
 
 class Watched(Protocol):
-    """The part of the ledger that watching needs (`state.base.Ledger`)."""
+    """The part of `service.jobs.Jobs` that watching needs."""
 
-    def job(self, job: str) -> JobView | None: ...
+    def view(self, job: str) -> JobView: ...
 
-    def outcomes(self, job: str, start: int = 0, count: int = 1000) -> Sequence[Mapping[str, Any]]: ...
+    def outcomes(self, job: str, start: int = 0) -> Iterator[Mapping[str, Any]]: ...
 
     def workers(self) -> Sequence[WorkerView]: ...
 
@@ -78,18 +78,17 @@ class _Reader:
         self.failures: list[Mapping[str, Any]] = []
 
     def look(self) -> JobView:
-        view = self._patiently(lambda: self._watched.job(self._job))
-        if view is None:
-            raise JobUnknown(f"no job {self._job}; `distworker status` lists the jobs there are")
-        return view
+        return self._patiently(lambda: self._watched.view(self._job))
 
     def new_outcomes(self) -> None:
-        while page := self._patiently(lambda: self._watched.outcomes(self._job, self._seen, PAGE)):
-            for outcome in page:
-                self._display.image(outcome)
-                if outcome.get("state") == FAILED:
-                    self.failures.append(outcome)
-            self._seen += len(page)
+        self._patiently(self._show_outcomes)
+
+    def _show_outcomes(self) -> None:
+        for outcome in self._watched.outcomes(self._job, self._seen):
+            self._seen += 1
+            self._display.image(outcome)
+            if outcome.get("state") == FAILED:
+                self.failures.append(outcome)
 
     def mind_the_workers(self, view: JobView) -> None:
         """Say it once when the last worker went away: the job waits, and nothing else would tell."""

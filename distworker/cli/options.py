@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-
-from distworker.errors import DistworkerError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,7 +21,6 @@ class Run:
     verbose: int = 0
     log_format: str | None = None
     config: Path | None = None
-    errors: list[DistworkerError] = field(default_factory=list)
 
 
 def common(command: F) -> F:
@@ -43,7 +40,7 @@ def common(command: F) -> F:
     @click.option("-v", "--verbose", count=True, help="Log what happens on stderr; twice: in detail.")
     @functools.wraps(command)
     def wrapped(*, config: Path | None, log_format: str | None, verbose: int, **values: Any) -> Any:
-        run = click.get_current_context().ensure_object(Run)
+        run = current()
         run.config, run.log_format, run.verbose = config, log_format, verbose
         start_log(log_format or "text", verbose)
         return command(**values)
@@ -98,6 +95,17 @@ def job(command: F) -> F:
     ):
         command = option(command)
     return as_json(command)
+
+
+def current() -> Run:
+    """The run this command belongs to."""
+    return click.get_current_context().ensure_object(Run)
+
+
+def selected(all_tags: bool, platforms: tuple[str, ...]) -> dict[str, Any]:
+    """The request fields of `selection`'s options, without those that were not given."""
+    fields: dict[str, Any] = {"all_tags": True} if all_tags else {}
+    return fields | ({"platforms": list(platforms)} if platforms else {})
 
 
 def selection(command: F) -> F:

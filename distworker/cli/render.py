@@ -196,7 +196,7 @@ class Bars:
             rate = self._rates.seen(step, moved, now)
             detail = f"{report.size(moved)} of {report.size(size)}" if size else ""
             detail += f"  {report.size(rate)}/s" if rate else ""
-            detail += f"  {record['worker']}" if record.get("worker") else ""
+            detail += f"  {clean(str(record['worker']), 40)}" if record.get("worker") else ""
             if step not in self._steps:
                 name = "  " + report.step_name(step, record)
                 self._steps[step] = self._progress.add_task(name, total=None, detail="")

@@ -169,11 +169,24 @@ def heartbeat_line(view: JobView) -> str:
     return f"{line}; running: {', '.join(named)}" + (f" and {more} more" if more > 0 else "")
 
 
+def running_lines(view: JobView) -> list[str]:
+    """One line for each running step: what, how far, and who does it."""
+    lines = []
+    for step, record in view.running.items():
+        parts = [step_name(step, record)]
+        if record.get("size"):
+            parts.append(f"{size(record.get('moved', 0))} of {size(record['size'])}")
+        if record.get("worker"):
+            parts.append(f"by {clean(str(record['worker']), 80)}")
+        lines.append("running " + "  ".join(parts))
+    return lines
+
+
 def final_lines(view: JobView, failures: Sequence[Mapping[str, Any]]) -> list[str]:
     """The report at the end of a job."""
     total = view.counters.get("total", 0)
     lines = [
-        f"job     {view.id} {view.state} in {duration(elapsed(view))}",
+        f"job     {view.id} {view.state} {'in' if is_over(view) else 'for'} {duration(elapsed(view))}",
         f"images  {total}: {images_text(view)}",
         f"moved   {moved_text(view)}",
         f"saved   {saved_text(view)}",

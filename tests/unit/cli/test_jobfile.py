@@ -73,19 +73,49 @@ PAIR = "pairs:\n  - source: alpine:1\n    destination: r.example/a:1\n"
         ("version: 1\n", "images.yaml, pairs: must be a list"),
         ("version: 1\npairs: []\n", "images.yaml, line 2, pairs: must be a list"),
         ("version: 1\npairs: [3]\n", "images.yaml, line 2, pairs[0]: must have `source:` and `destination:`"),
-        ("version: 1\nplatform: [linux/amd64]\n" + PAIR, "line 2, platform: unknown key; did you mean platforms?"),
-        ("version: 1\n" + PAIR + "    destinaton: x\n", "line 5, pairs[0].destinaton: unknown key; did you mean dest"),
+        (
+            "version: 1\nplatform: [linux/amd64]\n" + PAIR,
+            "line 2, platform: unknown key; did you mean platforms?",
+        ),
+        (
+            "version: 1\n" + PAIR + "    destinaton: x\n",
+            "line 5, pairs[0].destinaton: unknown key; did you mean dest",
+        ),
         ("version: 1\n" + PAIR + "    zzz: x\n", "line 5, pairs[0].zzz: unknown key; known here are source,"),
-        ("version: 1\n" + PAIR + "    source: b\n", "line 5, pairs[0].source: is there twice, first on line 3"),
-        ("version: 1\n" + PAIR + "    all_tags: maybe\n", "line 5, pairs[0].all_tags: expected true or false"),
-        ("version: 1\n" + PAIR + "    platforms: linux/amd64\n", "line 5, pairs[0].platforms: expected a list"),
+        (
+            "version: 1\n" + PAIR + "    source: b\n",
+            "line 5, pairs[0].source: is there twice, first on line 3",
+        ),
+        (
+            "version: 1\n" + PAIR + "    all_tags: maybe\n",
+            "line 5, pairs[0].all_tags: expected true or false",
+        ),
+        (
+            "version: 1\n" + PAIR + "    platforms: linux/amd64\n",
+            "line 5, pairs[0].platforms: expected a list",
+        ),
         ("version: 1\n" + PAIR + "    platforms: [linux]\n", "line 5, pairs[0].platforms[0]: "),
-        ("version: 1\npriority: 11\n" + PAIR, "line 2, priority: expected a number from 0 (last) to 9 (first)"),
+        (
+            "version: 1\npriority: 11\n" + PAIR,
+            "line 2, priority: expected a number from 0 (last) to 9 (first)",
+        ),
         ("version: 1\nplatforms: [nope]\n" + PAIR, "line 2, platforms[0]: "),
-        ("version: 1\npairs:\n  - destination: r.example/a\n", "line 3, pairs[0].source: missing: expected a ref"),
-        ("version: 1\npairs:\n  - source: [a]\n    destination: r.example/a:1\n", "line 3, pairs[0].source: expec"),
-        ("version: 1\npairs:\n  - source: a/UPPER\n    destination: r.example/a:1\n", "line 3, pairs[0].source: "),
-        ("version: 1\n" + PAIR + "    all_tags: true\n", "line 3, pairs[0].source: all_tags takes a repository"),
+        (
+            "version: 1\npairs:\n  - destination: r.example/a\n",
+            "line 3, pairs[0].source: missing: expected a ref",
+        ),
+        (
+            "version: 1\npairs:\n  - source: [a]\n    destination: r.example/a:1\n",
+            "line 3, pairs[0].source: expec",
+        ),
+        (
+            "version: 1\npairs:\n  - source: a/UPPER\n    destination: r.example/a:1\n",
+            "line 3, pairs[0].source: ",
+        ),
+        (
+            "version: 1\n" + PAIR + "    all_tags: true\n",
+            "line 3, pairs[0].source: all_tags takes a repository",
+        ),
         ("", "images.yaml: begin it with `version: 1` and `pairs:`"),
         ("- a\n- b\n", "images.yaml: begin it with `version: 1` and `pairs:`"),
         ("version: 1\npairs:\n - a: b: c\n", "images.yaml, line 3: not valid YAML (mapping values"),
@@ -112,9 +142,9 @@ pairs:
 """,
     )
 
-    assert ["pairs[0].destination", "pairs[1].destination", "pairs[2].sorce", "pairs[2].source"] == [
+    assert [
         line.split(", ")[2].partition(":")[0] for line in said
-    ]
+    ] == ["pairs[0].destination", "pairs[1].destination", "pairs[2].sorce", "pairs[2].source"]
 
 
 def test_a_file_of_another_tool_does_not_fill_the_screen(tmp_path: Path) -> None:
