@@ -76,7 +76,9 @@ class StoreSettings(_Strict):
     access_key: str = ""
     secret_key: SecretStr = SecretStr("")
     path_style: bool = True
-    unsigned_payload: bool = False
+    unsigned_payload: bool = True
+    ca_file: str = ""
+    proxy: str = Field(default="", repr=False)
     folder: str = ""
 
 
@@ -99,13 +101,13 @@ class Settings(BaseSettings):
         env_nested_max_split=1,
     )
 
-    redis_url: Annotated[str, AfterValidator(_redis)] = Field("redis://127.0.0.1:6379/1", repr=False)
-    redis_prefix: str = Field("distworker", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")
-    broker_url: str = Field("", repr=False)
-    slots: int = Field(4, ge=1, le=128)
-    window: int = Field(200, ge=1, le=10_000)
+    redis_url: Annotated[str, AfterValidator(_redis)] = Field(default="redis://127.0.0.1:6379/1", repr=False)
+    redis_prefix: str = Field(default="distworker", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")
+    broker_url: str = Field(default="", repr=False)
+    slots: int = Field(default=4, ge=1, le=128)
+    window: int = Field(default=200, ge=1, le=10_000)
     # S3 takes parts of 5 MiB to 5 GiB; a worker holds about two parts for each slot in memory.
-    part_size: ByteSize = Field(ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
+    part_size: ByteSize = Field(default=ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
     docker_config: str = ""
     registries: str = ""
     store: StoreSettings = StoreSettings()
@@ -139,8 +141,8 @@ class RegistrySettings(_Strict):
 
     plain_http: bool = False
     ca_file: str = ""
-    proxy: str = Field("", repr=False)
-    max_concurrency: int | None = Field(None, ge=1, le=10_000)
+    proxy: str = Field(default="", repr=False)
+    max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
     upload_mode: Literal["auto", "monolithic", "patch"] = "auto"
     token_realms: tuple[str, ...] = ()
     username: str = ""

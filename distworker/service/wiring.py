@@ -1,0 +1,228 @@
+"""The composition root: the one place that reads settings and joins adapters into services.
+
+Everything is made here per process and after any fork, from plain values; nothing below knows their origin.
+Making services connects to nothing: a server that is away shows when it is first asked, as its typed error.
+Adapters that a mode does not need are not even imported: local mode never pays for boto3, redis or Celery.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from distworker import __version__
+from distworker.blobstore.base import BlobStore
+from distworker.blobstore.local import LocalStore
+from distworker.errors import ConfigInvalid
+from distworker.registry.client import RegistryPool
+from distworker.registry.credentials import ConfiguredCredentials, Login
+from distworker.registry.profiles import HostProfile
+from distworker.service.doctor import Patient
+from distworker.service.fingerprints import fingerprints
+from distworker.service.jobs import Jobs
+from distworker.service.local import LOCAL_SLOTS, LocalService, cache_folder
+from distworker.service.runner import Dispatcher, Equipment, Presence, Runner
+from distworker.service.submit import Producer
+from distworker.settings import DEFAULT, Config, RegistrySettings, Settings
+from distworker.state.base import Ledger
+from distworker.steps.table import STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker process has."""
+
+    config: Config
+    ledger: Ledger
+    store: BlobStore
+    registries: RegistryPool
+    jobs: Jobs
+    runner: Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What a producer has: the command line, an API process. A context that closes what it opened."""
+
+    config: Config
+    ledger: Ledger
+    jobs: Jobs
+    producer: Producer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.producer.close()
+
+
+def build_services(config: Config, dispatch: Dispatcher) -> Services:
+    """A worker's services; call `services.runner.start()` once the worker is ready.
+
+    Raises:
+        ConfigInvalid: a setting that only the store or the ledger can judge.
+    """
+    settings = config.settings
+    ledger, store, registries = build_ledger(settings), build_store(settings), build_registries(config)
+    kit = Equipment(registries, store, STEPS, window=settings.window, part_size=settings.part_size)
+    return Services(
+        config=config,
+        ledger=ledger,
+        store=store,
+        registries=registries,
+        jobs=Jobs(ledger, store, dispatch, window=settings.window),
+        runner=Runner(ledger, kit, dispatch, presence(config)),
+    )
+
+
+def build_client(config: Config) -> Client:
+    """A producer's services: it creates, watches and cancels jobs, and moves nothing itself."""
+    settings = config.settings
+    ledger, producer = build_ledger(settings), build_producer(settings)
+    jobs = Jobs(ledger, build_store(settings), producer, window=settings.window)
+    return Client(config, ledger, jobs, producer)
+
+
+def build_local(config: Config, folder: Path | None = None, slots: int | None = None) -> LocalService:
+    """Everything in this process; blobs go to `folder`, or the user's cache folder."""
+    from distworker.state.memory import MemoryLedger  # noqa: PLC0415 - see the module text
+
+    settings = config.settings
+    own_slots = settings.slots if config.origins.get("slots", DEFAULT) != DEFAULT else LOCAL_SLOTS
+    kit = Equipment(
+        registries=build_registries(config, docker_config=user_docker_config()),
+        store=LocalStore(folder or cache_folder(), durable=False),
+        steps=STEPS,
+        window=settings.window,
+        part_size=settings.part_size,
+    )
+    return LocalService(MemoryLedger(), kit, slots or own_slots)
+
+
+def build_patient(config: Config) -> Patient:
+    """What `doctor` looks at."""
+    settings = config.settings
+    return Patient(
+        config=config,
+        broker=build_producer(settings),
+        ledger=build_ledger(settings),
+        store=lambda: build_store(settings),
+        registries=lambda: build_registries(config),
+        marks=fingerprints(config),
+    )
+
+
+# --- adapters ---------------------------------------------------------------------------------------------
+
+
+def build_ledger(settings: Settings) -> Ledger:
+    """The ledger in Redis."""
+    from distworker.state.ledger import RedisLedger  # noqa: PLC0415 - see the module text
+
+    return RedisLedger.connect(settings.redis_url, settings.redis_prefix)
+
+
+def build_producer(settings: Settings) -> Producer:
+    """The way to the broker; queues carry the same prefix as the ledger's keys."""
+    return Producer.connect(settings.broker, f"{settings.redis_prefix}:")
+
+
+def build_store(settings: Settings) -> BlobStore:
+    """The store the settings name.
+
+    Raises:
+        ConfigInvalid: a key that this kind of store needs is missing.
+    """
+    store = settings.store
+    if store.kind == "local":
+        return LocalStore(Path(_needed("folder", store.folder, "local")))
+    from distworker.blobstore.s3 import S3Options, S3Store  # noqa: PLC0415 - see the module text
+
+    return S3Store(
+        S3Options(
+            bucket=_needed("bucket", store.bucket, "s3"),
+            endpoint=store.endpoint,
+            region=store.region,
+            access_key=store.access_key,
+            secret_key=store.secret_key.get_secret_value(),
+            prefix=store.prefix,
+            path_style=store.path_style,
+            sign_payload=not store.unsigned_payload,
+            verify=store.ca_file or True,
+            proxy=store.proxy,
+            part_size=settings.part_size,
+            connections=max(8, 2 * settings.slots),
+        )
+    )
+
+
+def build_registries(config: Config, docker_config: str = "") -> RegistryPool:
+    """The registries with the operator's profiles and logins; `docker_config` if the settings name none."""
+    file = config.settings.docker_config or docker_config
+    return RegistryPool(
+        profiles={host: _profile(table, config.settings) for host, table in config.registries.items()},
+        credentials=ConfiguredCredentials(
+            logins={host: _login(host, table) for host, table in config.registries.items() if table.username},
+            files=[file] if file else [],
+        ),
+    )
+
+
+def user_docker_config() -> str:
+    """The docker config file of whoever runs this: for local runs only, a service reads what its operator names."""
+    folder = os.environ.get("DOCKER_CONFIG")
+    return str((Path(folder) if folder else Path.home() / ".docker") / "config.json")
+
+
+def presence(config: Config, random: Callable[[int], str] = secrets.token_hex) -> Presence:
+    """How a worker process shows itself; its name is new with every start, so a restarted one is another."""
+    host = socket.gethostname()
+    info: dict[str, Any] = {
+        "host": host,
+        "pid": os.getpid(),
+        "version": __version__,
+        "fingerprints": fingerprints(config),
+    }
+    caps = {host: table.max_concurrency for host, table in config.registries.items() if table.max_concurrency}
+    return Presence(f"{host}-{os.getpid()}-{random(3)}", config.settings.slots, info, caps)
+
+
+def _profile(table: RegistrySettings, settings: Settings) -> HostProfile:
+    return HostProfile(
+        plain_http=table.plain_http,
+        ca_file=table.ca_file,
+        proxy=table.proxy,
+        max_concurrency=table.max_concurrency or settings.slots,
+        upload_mode=table.upload_mode,
+        token_realms=table.token_realms,
+    )
+
+
+def _login(host: str, table: RegistrySettings) -> Login:
+    password = (
+        os.environ.get(table.password_env, "") if table.password_env else table.password.get_secret_value()
+    )
+    if table.password_env and not password:
+        raise ConfigInvalid(
+            f"registries.toml: [{host}] password_env: the variable {table.password_env} is not set",
+            field="password_env",
+        )
+    return Login((host,), table.username, password, table.password_file)
+
+
+def _needed(key: str, value: str, kind: str) -> str:
+    if not value:
+        raise ConfigInvalid(
+            f'store.{key} is not set, and store.kind = "{kind}" needs it; set it in distworker.toml or'
+            f" DISTWORKER_STORE_{key.upper()}",
+            field=f"store.{key}",
+        )
+    return value
