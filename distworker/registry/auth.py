@@ -1,9 +1,10 @@
-"""The state machine of logging in: from a 401 to the next `Authorization`, or to a typed refusal (protocol.md 2.4).
+"""Logging in: from a 401 to the next `Authorization`, or to a typed refusal (protocol.md 2.4).
 
-An `Authenticator` serves one registry and one credential for a whole process; an `Attempt` is its memory of one
-logical request: at most two token requests, never a second try with what was just refused. Sending the token
-request is passed in, so all of it runs without sockets. Secrets go to the registry itself and to trusted realms
-only (S2); a realm that may not have them ends the request, it is not asked anonymously behind the operator's back.
+An `Authenticator` serves one registry and one credential for a whole process; an `Attempt` is its memory of
+one logical request: at most two token requests, never a second try with what was just refused. Sending the
+token request is passed in, so all of it runs without sockets. Secrets go to the registry itself and to
+trusted realms only (S2); a realm that may not have them ends the request, it is not asked anonymously behind
+the operator's back.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Authenticator:
         self,
         registry: Origin,
         realms: frozenset[Origin],
+        *,
         find: Callable[[], Credential | None],
         send: TokenSender,
         cache: TokenCache | None = None,
@@ -151,7 +153,7 @@ class Attempt:
         wanted = scopes.united(self._needed, chosen.scopes)
         wider = wanted != self._needed
         if self._requests >= TOKEN_REQUESTS_MAX or (self._fresh and not wider):
-            # The token server does not say no: it grants less. So a fresh token that fails means "not allowed".
+            # A token server does not say no, it grants less: a fresh token that fails means "not allowed".
             raise denied(self._where) if credential else faults.auth_required(self._where)
         self._needed = wanted
         self._used = self._token(chosen, credential, instead_of=self._used).header
@@ -185,7 +187,8 @@ class Attempt:
             origin = origin_of(realm)
         except ProtocolError:
             raise RealmRefused(
-                f"{self._where}: the registry names a token server without a usable address", **self._where.fields
+                f"{self._where}: the registry names a token server without a usable address",
+                **self._where.fields,
             ) from None
         if origin.scheme == "http" and self._auth.registry.scheme == "https":
             raise RealmRefused(
@@ -194,8 +197,8 @@ class Attempt:
             )
         if credential is not None and origin not in self._auth.realms:
             raise RealmRefused(
-                f"{self._where}: the registry sends logins to {origin.netloc}, which is another host; if that is "
-                f"right, add it to `token_realms` of {self._where.registry} in registries.toml",
+                f"{self._where}: the registry sends logins to {origin.netloc}, which is another host; "
+                f"if that is right, add it to `token_realms` of {self._where.registry} in registries.toml",
                 **self._where.fields,
             )
         return realm
@@ -222,7 +225,9 @@ class Attempt:
             return token
         raise self._token_refused(status, body, host, credential)
 
-    def _token_refused(self, status: int, body: bytes, host: str, credential: Credential | None) -> TransferError:
+    def _token_refused(
+        self, status: int, body: bytes, host: str, credential: Credential | None
+    ) -> TransferError:
         if status == 401 and credential is None:
             return faults.auth_required(self._where)
         if status in {400, 401} and credential is not None:

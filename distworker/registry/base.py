@@ -1,8 +1,8 @@
 """The registry port: what the rest of distworker may ask of a registry.
 
-A `Registry` is one registry origin seen with one credential. Implementations hash and size-check every byte they
-hand out, keep manifest bytes as received, and raise only the typed errors of `distworker.errors`.
-Words are those of the OCI distribution spec.
+A `Registry` is one registry origin seen with one credential. Implementations hash and size-check every byte
+they hand out, keep manifest bytes as received, and raise only the typed errors of `distworker.errors`. Words
+are those of the OCI distribution spec.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Registry(Protocol):
         ...
 
     def get_manifest(self, repository: str, reference: str) -> Manifest:
-        """The manifest, its bytes verified against `reference` when that is a digest; ManifestUnknown on 404."""
+        """The manifest, verified against `reference` when that is a digest; ManifestUnknown on 404."""
         ...
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
@@ -93,8 +93,9 @@ class Registry(Protocol):
         ...
 
     def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
-        """Mount from repository `source` of the same origin. None: mounted. A session: refused, upload through it
-        (or cancel it); a registry that answers with an error counts as refused and gives a fresh session."""
+        """Mount from repository `source` of the same origin. None: mounted. A session: refused, upload
+        through it (or cancel it); an error of the registry counts as refused and gives a fresh session.
+        """
         ...
 
     def start_upload(self, repository: str) -> UploadSession:
@@ -102,7 +103,12 @@ class Registry(Protocol):
         ...
 
     def upload_blob(
-        self, repository: str, digest: Digest, size: int, body: BodyFactory, session: UploadSession | None = None
+        self,
+        repository: str,
+        digest: Digest,
+        size: int,
+        body: BodyFactory,
+        session: UploadSession | None = None,
     ) -> None:
         """Send the blob, through `session` if given; returns once the registry holds it under its digest."""
         ...
@@ -120,5 +126,5 @@ class Registries(Protocol):
     """Gives the `Registry` for a host and credential id; one per thread behind the scenes."""
 
     def client(self, host: str, credential: str = "") -> Registry:
-        """`host` as in a parsed reference; `credential` an id the operator defined, `""` for the host's own one."""
+        """`host` as in a parsed reference; `credential` an id of the operator's, `""` for the host's own."""
         ...

@@ -1,8 +1,9 @@
 """Reading blobs: HEAD, and a GET that hashes while it streams and goes on where the connection broke.
 
-Every (re)connect starts at the registry, which signs a fresh address of its storage; the last chunk is handed out
-only after size and digest agree; a server that ignores or garbles Range is read from the start with the bytes
-already handed out skipped, and since the hash is over what was handed out, nothing can be spliced (protocol.md 2.7).
+Every (re)connect starts at the registry, which signs a fresh address of its storage; the last chunk is handed
+out only after size and digest agree; a server that ignores or garbles Range is read from the start with the
+bytes already handed out skipped, and since the hash is over what was handed out, nothing can be spliced
+(protocol.md 2.7).
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class BlobStream:
         repository: str,
         digest: Digest,
         size: int,
+        *,
         chunk: int = CHUNK,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -131,7 +133,9 @@ class BlobStream:
         reply = self._reply or self._connect()
         piece = reply.piece(min(self._chunk, self._size - self._hasher.seen))
         if not piece:
-            raise Unavailable(f"{self._where}: the registry stopped in the middle of the blob", **self._where.fields)
+            raise Unavailable(
+                f"{self._where}: the registry stopped in the middle of the blob", **self._where.fields
+            )
         self._hasher.update(piece)
         return piece
 
@@ -149,7 +153,7 @@ class BlobStream:
             raise faults.located(error, self._where)
         self._sleep(self._budget.pause(error))
 
-    # --- connecting -------------------------------------------------------------------------------------------
+    # --- connecting -----------------------------------------------------------------------------------------
     def _connect(self) -> Reply:
         """A reply whose next byte is the first one still missing."""
         while True:
@@ -198,7 +202,9 @@ class BlobStream:
 
     def _check_length(self, reply: Reply, expected: int) -> None:
         if reply.length is not None and reply.length != expected:
-            raise _Again(self._error(SizeMismatch, f"has {reply.length} bytes there instead of {expected}"), True)
+            raise _Again(
+                self._error(SizeMismatch, f"has {reply.length} bytes there instead of {expected}"), True
+            )
 
     def _check_range(self, reply: Reply, offset: int) -> None:
         """Exactly one Content-Range, from our offset to the end of a blob of our size."""
@@ -206,7 +212,9 @@ class BlobStream:
         match = _CONTENT_RANGE.fullmatch(values[0].strip()) if len(values) == 1 else None
         good = match is not None and (int(match[1]), int(match[2])) == (offset, self._size - 1)
         if match is None or not good or match[3] not in {"*", str(self._size)}:
-            raise _Again(self._error(ProtocolError, "came from another place than the one asked for"), whole=True)
+            raise _Again(
+                self._error(ProtocolError, "came from another place than the one asked for"), whole=True
+            )
         self._check_length(reply, self._size - offset)
 
     def _skip(self, reply: Reply, count: int) -> None:

@@ -1,7 +1,8 @@
 """One logical request and its reply, so that the verbs never see a library's types.
 
-A `Call` says what to send and, in registry words, why (phase, repository, reference): errors speak those words and
-never an address. A `Reply` reads no more than it is told to and gives its connection back when closed.
+A `Call` says what to send and, in registry words, why (phase, repository, reference): errors speak those
+words and never an address. A `Reply` reads no more than it is told to and gives its connection back when
+closed.
 """
 
 from __future__ import annotations

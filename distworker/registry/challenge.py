@@ -1,8 +1,8 @@
 """Reading `WWW-Authenticate`: the list grammar of RFC 9110 section 11.6.1, as registries really write it.
 
 Several challenges may share a header or stand in several headers; commas hide in quoted strings; schemes and
-parameter names come in any letter case (Nexus sends BASIC). A challenge that cannot be read is skipped, so that a
-good one beside it still counts (protocol.md 2.2). No sockets here, and nothing raises.
+parameter names come in any letter case (Nexus sends BASIC). A challenge that cannot be read is skipped, so
+that a good one beside it still counts (protocol.md 2.2). No sockets here, and nothing raises.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from distworker.limits import HEADER_VALUE_MAX
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SPACE = re.compile(r"[ \t]*")
 _COMMAS = re.compile(r"[ \t,]*")
-_SCHEME = re.compile(_TOKEN)
-_PARAM = re.compile(rf"({_TOKEN})[ \t]*=[ \t]*")
+_SCHEME = re.compile(_WORD)
+_PARAM = re.compile(rf"({_WORD})[ \t]*=[ \t]*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 # Unquoted values hold URLs in the wild, so anything up to a comma or space counts, not only RFC tokens.
 _BARE = re.compile(r'[^\s,"]+')

@@ -1,7 +1,7 @@
 """The registry client that steps get: the port of `base.py`, one verb per module behind it.
 
-`Client` is one registry seen with one credential, usable from any thread. `RegistryPool` makes and keeps them from
-plain values; connections are per thread and made on first use, so both may be created before a fork.
+`Client` is one registry seen with one credential, usable from any thread. `RegistryPool` makes and keeps them
+from plain values; connections are per thread and made on first use, so both may be created before a fork.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Client:
 
     def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
         """Read the blob, resuming where the connection breaks."""
-        return blobs.BlobStream(self._at, repository, digest, size, self._chunk, self._sleep)
+        return blobs.BlobStream(self._at, repository, digest, size, chunk=self._chunk, sleep=self._sleep)
 
     def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
         """Mount from `source`; a session when that was refused."""
@@ -81,7 +81,12 @@ class Client:
         return uploads.start_upload(self._at, repository)
 
     def upload_blob(
-        self, repository: str, digest: Digest, size: int, body: BodyFactory, session: UploadSession | None = None
+        self,
+        repository: str,
+        digest: Digest,
+        size: int,
+        body: BodyFactory,
+        session: UploadSession | None = None,
     ) -> None:
         """Send the blob; returns once the registry holds it."""
         self._uploader.upload(repository, digest, size, body, session)
@@ -105,6 +110,7 @@ class RegistryPool:
         self,
         profiles: Mapping[str, HostProfile] | None = None,
         credentials: CredentialSource | None = None,
+        *,
         user_agent: str = USER_AGENT,
         chunk: int = blobs.CHUNK,
         backoff: Backoff = BACKOFF,
@@ -121,7 +127,9 @@ class RegistryPool:
         self._dialers: list[Dialer] = []
 
     def client(self, host: str, credential: str = "") -> Registry:
-        """The client for `host` with the credential of that id; ConfigInvalid when the id is not for this host."""
+        """The client for `host` with the credential of that id; ConfigInvalid when the id is not for this
+        host.
+        """
         key = (canonical_host(host), credential)
         with self._lock:
             found = self._clients.get(key)
@@ -150,10 +158,10 @@ class RegistryPool:
         http = HTTP(
             origin,
             trusted_realms(origin, profile),
-            lambda: self._credentials.find(host, credential),
-            dialer,
-            self._user_agent,
-            self._backoff,
-            self._sleep,
+            find=lambda: self._credentials.find(host, credential),
+            dialer=dialer,
+            user_agent=self._user_agent,
+            backoff=self._backoff,
+            sleep=self._sleep,
         )
         return Client(Endpoint(host, http), profile, self._chunk, self._sleep)

@@ -1,9 +1,9 @@
 """Credentials: secrets that know where they may go.
 
-A `Credential` is bound to origins and cannot put itself into a header for any other (protocol.md S1); its repr is
-masked. A `CredentialSource` finds one by host or by the id an operator gave it. Files are read at use, so that a
-rotated password is seen, and read again only when they changed. Nothing here looks at the environment or runs a
-helper: a service reads only what its operator named.
+A `Credential` is bound to origins and cannot put itself into a header for any other (protocol.md S1); its
+repr is masked. A `CredentialSource` finds one by host or by the id an operator gave it. Files are read at
+use, so that a rotated password is seen, and read again only when they changed. Nothing here looks at the
+environment or runs a helper: a service reads only what its operator named.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ class NoCredentials:
     def find(self, host: str, name: str = "") -> Credential | None:
         """None; a name is an error, since nobody defined it."""
         if name:
-            raise ConfigInvalid(f"credential {name!r} is not defined; name it in registries.toml", field="credential")
+            raise ConfigInvalid(
+                f"credential {name!r} is not defined; name it in registries.toml", field="credential"
+            )
         return None
 
 
@@ -126,10 +128,13 @@ class ConfiguredCredentials:
     def _named(self, host: str, name: str) -> Credential:
         login = self._logins.get(name)
         if login is None:
-            raise ConfigInvalid(f"credential {name!r} is not defined; name it in registries.toml", field="credential")
+            raise ConfigInvalid(
+                f"credential {name!r} is not defined; name it in registries.toml", field="credential"
+            )
         if host not in {canonical_host(one) for one in login.hosts}:
             raise ConfigInvalid(
-                f"credential {name!r} is not for {host}; add the host to it in registries.toml", field="credential"
+                f"credential {name!r} is not for {host}; add the host to it in registries.toml",
+                field="credential",
             )
         return _open(name, login)
 
@@ -163,7 +168,9 @@ class DockerConfig:
             self._seen, self._auths = None, {}
             return
         except OSError as error:
-            raise ConfigInvalid(f"cannot read {self._path}: {error.strerror}", field="docker_config") from None
+            raise ConfigInvalid(
+                f"cannot read {self._path}: {error.strerror}", field="docker_config"
+            ) from None
         self._auths = _parse_auths(text, self._path)
         self._seen = seen
 

@@ -1,8 +1,9 @@
-"""The sockets every registry request goes through: urllib3 connections with our own timeouts, one adapter per thread.
+"""The sockets every registry request goes through: urllib3 connections with our own timeouts, one adapter per
+thread.
 
-`adapter()` gives the calling thread's `HTTPAdapter`, made on first use and again after a fork, so no two threads or
-processes share a connection. The adapter is used without `requests.Session`: a session would read .netrc and proxy
-variables, keep cookies and walk redirects, none of which may happen here (protocol.md 2.0).
+`adapter()` gives the calling thread's `HTTPAdapter`, made on first use and again after a fork, so no two
+threads or processes share a connection. The adapter is used without `requests.Session`: a session would read
+.netrc and proxy variables, keep cookies and walk redirects, none of which may happen here (protocol.md 2.0).
 """
 
 from __future__ import annotations

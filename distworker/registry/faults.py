@@ -54,6 +54,46 @@ _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "
 _REASON_MAX: Final = 300
 
 
+#: Statuses that mean the same in every phase.
+_BY_STATUS: Final[dict[int, tuple[type[TransferError], str]]] = {
+    401: (Unauthorized, "check the login for this host in registries.toml or the docker config"),
+    403: (Denied, "the login may not do this"),
+}
+#: What a 404 means, by what was being done.
+_MISSING: Final[dict[str, type[TransferError]]] = {
+    "ping": NotARegistry,
+    "head manifest": ManifestUnknown,
+    "get manifest": ManifestUnknown,
+    "head blob": BlobUnknown,
+    "get blob": BlobUnknown,
+    "send blob": UploadSessionLost,
+    "commit blob": UploadSessionLost,
+}
+_ADVICE: Final[dict[type[TransferError], str]] = {
+    NotARegistry: "no registry API there; check the host name",
+    ManifestUnknown: "it is missing, or hidden from this login",
+    BlobUnknown: "it is missing, or hidden from this login",
+    RepositoryUnknown: "it is missing, or hidden from this login",
+}
+#: Exceptions in the order in which they explain most, and what they mean.
+_CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], type[TransferError], str], ...]] = (
+    (
+        (urllib3.exceptions.NameResolutionError, socket.gaierror),
+        Unavailable,
+        "the host name {name} cannot be resolved; check its spelling and this machine's DNS",
+    ),
+    (
+        (urllib3.exceptions.ProxyError,),
+        Unavailable,
+        "the proxy for {address} does not answer or refuses; check `proxy` in registries.toml",
+    ),
+    ((ConnectionRefusedError,), Unavailable, "nothing listens at {address} (connection refused)"),
+    ((urllib3.exceptions.ReadTimeoutError,), RequestTimeout, "no byte came from {address} for too long"),
+    ((urllib3.exceptions.ConnectTimeoutError,), RequestTimeout, "connecting to {address} took too long"),
+    ((TimeoutError,), RequestTimeout, "{address} did not take our bytes for too long"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """What was being done, in registry words."""
@@ -114,24 +154,15 @@ def read_problem(body: bytes) -> Problem:
 def from_exception(error: BaseException, origin: Origin, where: Where) -> TransferError:
     """The typed error for what a socket, TLS or HTTP library raised while talking to `origin`."""
     chain = list(_chain(error))
-    host = origin.netloc
-    made = _tls_error(chain, host, where)
+    made = _tls_error(chain, origin.netloc, where)
     if made is not None:
         return made
-    if any(isinstance(one, urllib3.exceptions.NameResolutionError | socket.gaierror) for one in chain):
-        sentence = f"the host name {origin.host} cannot be resolved; check its spelling and this machine's DNS"
-        return Unavailable(f"{where}: {sentence}", **where.fields)
-    if any(isinstance(one, urllib3.exceptions.ProxyError) for one in chain):
-        return Unavailable(f"{where}: the proxy for {host} does not answer or refuses", **where.fields)
-    if any(isinstance(one, urllib3.exceptions.ReadTimeoutError) for one in chain):
-        return RequestTimeout(f"{where}: no byte came from {host} for too long", **where.fields)
-    if any(isinstance(one, ConnectionRefusedError) for one in chain):
-        return Unavailable(f"{where}: nothing listens at {host} (connection refused)", **where.fields)
-    if any(type(one) is urllib3.exceptions.ConnectTimeoutError for one in chain):
-        return RequestTimeout(f"{where}: connecting to {host} took too long", **where.fields)
-    if any(isinstance(one, TimeoutError) for one in chain):
-        return RequestTimeout(f"{where}: {host} did not take our bytes for too long", **where.fields)
-    return Unavailable(f"{where}: the connection to {host} broke", **where.fields)
+    for causes, kind, sentence in _CAUSES:
+        # Exact classes: urllib3 derives "refused" from "connecting took too long".
+        if any(type(one) in causes for one in chain):
+            words = sentence.format(address=origin.netloc, name=origin.host)
+            return kind(f"{where}: {words}", **where.fields)
+    return Unavailable(f"{where}: the connection to {origin.netloc} broke", **where.fields)
 
 
 def from_status(reply: Reply, reason: str, now: float) -> TransferError:
@@ -187,12 +218,16 @@ def _tls_error(chain: list[BaseException], host: str, where: Where) -> TransferE
                 )
             if isinstance(one, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
                 return Unavailable(f"{where}: the TLS connection to {host} broke", **where.fields)
-            return TLSError(f"{where}: TLS with {host} failed ({clean(one.reason or 'unknown', 80)})", **where.fields)
+            return TLSError(
+                f"{where}: TLS with {host} failed ({clean(one.reason or 'unknown', 80)})", **where.fields
+            )
     return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """`error` and everything it came from: causes, contexts, urllib3's `reason`, exceptions among the arguments."""
+    """`error` and everything it came from: causes, contexts, urllib3's `reason`, exceptions among the
+    arguments.
+    """
     seen: set[int] = set()
     open_ends: list[object] = [error]
     while open_ends:
@@ -206,54 +241,43 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _kind(reply: Reply, problem: Problem) -> tuple[type[TransferError], str]:
     """The class for this answer and what to do about it."""
-    status, code, phase = reply.status, problem.code, reply.where.phase
-    throttled = status == 429 or code == "TOOMANYREQUESTS" or problem.says("secondary rate limit")
-    if throttled:
+    status, phase = reply.status, reply.where.phase
+    if status == 429 or problem.code == "TOOMANYREQUESTS" or problem.says("secondary rate limit"):
         spent = problem.says("pull rate limit") or reply.header("RateLimit-Remaining").startswith("0;")
         return (RateLimited, "log in or wait") if spent else (Throttled, "")
     if status == 507 or (status in {403, 412, 413, 500} and problem.says("quota", "insufficient storage")):
         return Quota, "free some room there"
-    if status == 401:
-        return Unauthorized, "check the login for this host in registries.toml or the docker config"
-    if status == 403:
-        return Denied, "the login may not do this"
-    if status == 404 or code in {"NAME_UNKNOWN", "MANIFEST_UNKNOWN"}:
-        return _missing(phase, code)
-    if phase == "put manifest":
+    if status == 404 or problem.code in {"NAME_UNKNOWN", "MANIFEST_UNKNOWN"}:
+        return _missing(phase, problem.code)
+    if phase == "put manifest" and status not in {401, *TRANSIENT}:
         return _manifest_refused(reply, problem)
-    if status == 400 and problem.says("http request to an https server", "plain http request was sent to https"):
+    if status == 400 and problem.says("http request to an https server", "sent to https port"):
         return TLSError, "it speaks https; remove `plain_http` from its entry in registries.toml"
-    return (Unavailable, "") if status in TRANSIENT else (ProtocolError, "")
+    return _BY_STATUS.get(status) or ((Unavailable if status in TRANSIENT else ProtocolError), "")
 
 
 def _missing(phase: str, code: str) -> tuple[type[TransferError], str]:
-    hidden = "it is missing, or hidden from this login"
-    if phase == "ping":
-        return NotARegistry, "no registry API there; check the host name"
-    if phase in {"head manifest", "get manifest"}:
-        return ManifestUnknown, hidden
-    if phase in {"head blob", "get blob"}:
-        return BlobUnknown, hidden
-    if phase in {"send blob", "commit blob"} and code != "NAME_UNKNOWN":
-        return UploadSessionLost, ""
-    if phase in {"start upload", "mount blob", "put manifest"}:
-        return RepositoryUnknown, "some registries want the repository created first"
-    return RepositoryUnknown, hidden
+    kind = _MISSING.get(phase, RepositoryUnknown)
+    if phase in {"send blob", "commit blob"} and code == "NAME_UNKNOWN":
+        kind = RepositoryUnknown
+    if kind is RepositoryUnknown and phase != "list tags":
+        return kind, "some registries want the repository created first"
+    return kind, _ADVICE.get(kind, "")
 
 
 def _manifest_refused(reply: Reply, problem: Problem) -> tuple[type[TransferError], str]:
-    status = reply.status
+    status, code = reply.status, problem.code
     if status in {400, 403, 409, 412} and problem.says("immutable", "already exists", "overwrit"):
         return TagImmutable, "the destination does not let this tag move"
+    if code in {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}:
+        return BlobUnknown, "the destination lacks a blob of this manifest"
     if status == 413:
         return ManifestTooLarge, ""
-    if status == 415 or problem.code == "UNSUPPORTED":
+    if status == 415 or code == "UNSUPPORTED":
         return TypeRefused, "the destination does not take this media type"
-    if problem.code in {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}:
-        return BlobUnknown, "the destination lacks a blob of this manifest"
-    if problem.code in {"MANIFEST_INVALID", "MANIFEST_UNVERIFIED", "TAG_INVALID", "NAME_INVALID"}:
+    if code in {"MANIFEST_INVALID", "MANIFEST_UNVERIFIED", "TAG_INVALID", "NAME_INVALID"}:
         return ManifestInvalid, "the destination refuses this manifest"
-    return (Unavailable, "") if status in TRANSIENT else (ProtocolError, "")
+    return _BY_STATUS.get(status) or (ProtocolError, "")
 
 
 def _delay(kind: type[TransferError], reply: Reply, now: float) -> float | None:

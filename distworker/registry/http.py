@@ -1,9 +1,9 @@
 """Sending, in three layers of one concern each: login → redirects → one request.
 
-`HTTP.send` also retries in place what a moment heals (connection faults, 5xx, 429 with a short wait) for requests
-whose body can be sent again; longer patience belongs to the ledger, so a longer wait becomes an error with `delay`.
-Redirects are walked by hand: `Authorization` exists only towards the registry's own origin, cookies do not exist,
-and a write never turns into a GET (protocol.md 2.0, S4, S10).
+`HTTP.send` also retries in place what a moment heals (connection faults, 5xx, 429 with a short wait) for
+requests whose body can be sent again; longer patience belongs to the ledger, so a longer wait becomes an
+error with `delay`. Redirects are walked by hand: `Authorization` exists only towards the registry's own
+origin, cookies do not exist, and a write never turns into a GET (protocol.md 2.0, S4, S10).
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from distworker.retrying import Backoff
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REPLAYING: Final = frozenset({307, 308})
 #: All that a host other than the registry gets to see.
-_ABROAD: Final = frozenset({"accept", "accept-encoding", "content-length", "content-type", "range", "user-agent"})
+_ABROAD: Final = frozenset(
+    {"accept", "accept-encoding", "content-length", "content-type", "range", "user-agent"}
+)
 #: Tries in place and the pauses between them.
 BACKOFF: Final = Backoff(base=BACKOFF_BASE, cap=BACKOFF_CAP, tries=TRIES)
 
@@ -44,6 +46,7 @@ class HTTP:
         self,
         origin: Origin,
         realms: frozenset[Origin],
+        *,
         find: Callable[[], Credential | None],
         dialer: Dialer,
         user_agent: str,
@@ -51,7 +54,7 @@ class HTTP:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.origin = origin
-        self.auth = Authenticator(origin, realms, find, self._send_token_request)
+        self.auth = Authenticator(origin, realms, find=find, send=self._send_token_request)
         self._dialer = dialer
         self._user_agent = user_agent
         self._backoff = backoff
@@ -60,7 +63,8 @@ class HTTP:
     def send(self, call: Call) -> Reply:
         """The reply to `call`, whatever its status, except those that raise:
 
-        401 that no login answers, 429, and server errors or connection faults that outlast the tries in place.
+        401 that no login answers, 429, and server errors or connection faults that outlast the tries in
+        place.
         """
         try:
             if call.streams or call.once:
@@ -69,7 +73,7 @@ class HTTP:
         except TransferError as error:
             raise faults.default_delay(faults.located(error, call.where)) from None
 
-    # --- patience ---------------------------------------------------------------------------------------------
+    # --- patience -------------------------------------------------------------------------------------------
     def _patiently(self, where: Where, run: Callable[[], Reply]) -> Reply:
         attempt = 0
         while True:
@@ -94,7 +98,7 @@ class HTTP:
                 raise reply.error()
         return reply
 
-    # --- login ------------------------------------------------------------------------------------------------
+    # --- login ----------------------------------------------------------------------------------------------
     def _logged_in(self, call: Call) -> Reply:
         if call.anonymous:
             return self._redirected(call, "")
@@ -118,14 +122,15 @@ class HTTP:
         with self._patiently(where, run) as reply:
             if reply.status in _REDIRECTS:
                 raise RedirectRefused(
-                    f"{where}: the token server {reply.origin.netloc} redirects, which is refused", **where.fields
+                    f"{where}: the token server {reply.origin.netloc} redirects, which is refused",
+                    **where.fields,
                 )
             body = reply.read(TOKEN_BODY_MAX + 1)
         if len(body) > TOKEN_BODY_MAX:
             raise ProtocolError(f"{where}: the token server's answer is too long", **where.fields)
         return reply.status, body
 
-    # --- redirects --------------------------------------------------------------------------------------------
+    # --- redirects ------------------------------------------------------------------------------------------
     def _redirected(self, call: Call, authorization: str) -> Reply:
         url, at_home, seen = call.url, not call.anonymous, {call.url}
         while True:
@@ -137,7 +142,9 @@ class HTTP:
             with reply:
                 url = self._next_hop(call, reply, target)
             if url in seen or len(seen) > REDIRECTS_MAX:
-                raise RedirectRefused(f"{call.where}: redirects in a circle or too often", **call.where.fields)
+                raise RedirectRefused(
+                    f"{call.where}: redirects in a circle or too often", **call.where.fields
+                )
             seen.add(url)
 
     def _next_hop(self, call: Call, reply: Reply, target: str) -> str:
@@ -152,12 +159,17 @@ class HTTP:
 
     def _headers(self, call: Call, at_home: bool, authorization: str) -> dict[str, str]:
         # Never compressed in transit: a blob's bytes must arrive as they are stored.
-        headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", "Accept": "*/*", **call.headers}
+        headers = {
+            "User-Agent": self._user_agent,
+            "Accept-Encoding": "identity",
+            "Accept": "*/*",
+            **call.headers,
+        }
         if not at_home:
             return {name: value for name, value in headers.items() if name.lower() in _ABROAD}
         return {**headers, "Authorization": authorization} if authorization else headers
 
-    # --- one request ------------------------------------------------------------------------------------------
+    # --- one request ----------------------------------------------------------------------------------------
     def _once(self, call: Call, url: str, headers: dict[str, str]) -> Reply:
         body: bytes | SentBody | None = SentBody(call.body()) if callable(call.body) else call.body
         length = len(body) if body is not None else 0
@@ -183,7 +195,9 @@ class HTTP:
 
 
 def _prepare(method: str, url: str, headers: dict[str, str], body: Any) -> requests.PreparedRequest:
-    """A request as given: requests' own preparation would rewrite the address of a signed URL (`%7E` to `~`)."""
+    """A request as given: requests' own preparation would rewrite the address of a signed URL (`%7E` to
+    `~`).
+    """
     prepared = requests.PreparedRequest()
     prepared.method = method
     prepared.url = url

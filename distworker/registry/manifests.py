@@ -1,7 +1,7 @@
 """Manifests: HEAD, GET and PUT, byte for byte (protocol.md 2.5, 2.10).
 
-The bytes are hashed against the digest that was asked for; what headers say is checked too, and never believed
-instead. Nothing is ever re-serialised.
+The bytes are hashed against the digest that was asked for; what headers say is checked too, and never
+believed instead. Nothing is ever re-serialised.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def get_manifest(at: Endpoint, repository: str, reference: str) -> Manifest:
     """The manifest under `reference`, its bytes proven.
 
     Raises:
-        ManifestUnknown: 404. DigestMismatch: other bytes than the digest asked for, twice, or than the header says.
-        ManifestTooLarge, ManifestInvalid, Schema1Unsupported: what came cannot be used.
+        ManifestUnknown: 404. DigestMismatch: other bytes than the digest asked for, twice, or than the header
+        says. ManifestTooLarge, ManifestInvalid, Schema1Unsupported: what came cannot be used.
     """
     try:
         return _get(at, repository, reference)
@@ -89,7 +89,8 @@ def put_manifest(at: Endpoint, repository: str, reference: str, manifest: Manife
         if reply.status != 201 and not stated:
             # A web server that says 200 to everything must not look like success (2.1).
             raise ProtocolError(
-                f"{where}: {at.registry} answered {reply.status} without confirming the manifest", **where.fields
+                f"{where}: {at.registry} answered {reply.status} without confirming the manifest",
+                **where.fields,
             )
 
 

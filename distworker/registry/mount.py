@@ -1,7 +1,7 @@
 """Mounting a blob from another repository of the same registry (protocol.md 2.9).
 
-One POST: 201 is a mount, 202 an ordinary session that must be used or cancelled, anything else a refusal, after
-which an ordinary session is opened. A refusal never fails the job.
+One POST: 201 is a mount, 202 an ordinary session that must be used or cancelled, anything else a refusal,
+after which an ordinary session is opened. A refusal never fails the job.
 """
 
 from __future__ import annotations

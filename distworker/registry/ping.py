@@ -22,7 +22,8 @@ def ping(at: Endpoint) -> None:
         html = reply.header("Content-Type").lower().startswith("text/html")
         if html or reply.read(ERROR_BODY_MAX).lstrip()[:1] == b"<":
             raise NotARegistry(
-                f"{at.registry} is a web server, not a registry (it answers /v2/ with a page); check the host name",
+                f"{at.registry} is a web server, not a registry (it answers /v2/ with a page); "
+                "check the host name",
                 **where.fields,
                 status=reply.status,
             )

@@ -1,8 +1,8 @@
 """What is known about one registry host, as plain data: how to reach it and what it likes.
 
-A `HostProfile` comes from `registries.toml` (through wiring) or from these defaults. https is the rule; plain http
-only where an operator wrote it for this very host:port, never guessed from an address. Docker Hub is the one name
-that is not an endpoint (protocol.md 1.2 rule 5).
+A `HostProfile` comes from `registries.toml` (through wiring) or from these defaults. https is the rule; plain
+http only where an operator wrote it for this very host:port, never guessed from an address. Docker Hub is the
+one name that is not an endpoint (protocol.md 1.2 rule 5).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ UploadMode = Literal["auto", "monolithic", "patch"]
 class HostProfile:
     """How to talk to one `host[:port]`.
 
-    `plain_http`: speak http. `ca_file`: PEM of extra roots, added to the system's. `proxy`: its URL, "" for none.
-    `max_concurrency`: steps at once (kept by the ledger, and the size of the connection pool). `upload_mode`:
-    "auto" tries one PUT and falls back to PATCH. `token_realms`: `host[:port]` of token servers that may be given
-    this host's credential although they are another origin.
+    `plain_http`: speak http. `ca_file`: PEM of extra roots, added to the system's. `proxy`: its URL, "" for
+    none. `max_concurrency`: steps at once (kept by the ledger, and the size of the connection pool).
+    `upload_mode`: "auto" tries one PUT and falls back to PATCH. `token_realms`: `host[:port]` of token
+    servers that may be given this host's credential although they are another origin.
     """
 
     plain_http: bool = False

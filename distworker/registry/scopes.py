@@ -45,7 +45,9 @@ def push(repository: str) -> Scope:
 
 
 def united(needed: tuple[Scope, ...], offered: Iterable[str]) -> tuple[Scope, ...]:
-    """`needed`, widened by what a challenge offers for the very same repositories; wider wishes are ignored."""
+    """`needed`, widened by what a challenge offers for the very same repositories; wider wishes are
+    ignored.
+    """
     result = list(needed)
     for text in offered:
         scope = Scope.parse(text)

@@ -1,8 +1,8 @@
 """Bearer tokens: asking a token server, and remembering what it gave until it gets old.
 
-`TokenRequest` and `read_token` are plain values over the wire format of distribution's token spec and of OAuth 2
-(protocol.md 2.3); sending is someone else's work, so all of it is tested without sockets. Tokens are never parsed:
-they are opaque, and nothing is decided from what is inside.
+`TokenRequest` and `read_token` are plain values over the wire format of distribution's token spec and of
+OAuth 2 (protocol.md 2.3); sending is someone else's work, so all of it is tested without sockets. Tokens are
+never parsed: they are opaque, and nothing is decided from what is inside.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from distworker.registry.waits import TOKEN_LIFE_MIN, TOKEN_MARGIN, TOKEN_RENEW_
 
 #: OAuth 2 wants a name for the client.
 CLIENT_ID: Final = "distworker"
-#: Refusals of the POST form after which the GET form is tried: GCR 404, Artifactory 401, ACR 400 (containerd).
+#: Refusals of the POST form after which the GET form is tried: GCR 404, Artifactory 401, ACR 400
+#: (containerd).
 POST_REFUSED: Final = frozenset({400, 401, 404, 405})
 
 
@@ -85,7 +86,9 @@ class TokenCache(Protocol):
 
 
 class MemoryTokenCache:
-    """Tokens of one process. A wider token serves a smaller need of the same repositories, never of others."""
+    """Tokens of one process. A wider token serves a smaller need of the same repositories, never of
+    others.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -117,7 +120,9 @@ class MemoryTokenCache:
                 self._tokens.pop(wanted, None)
 
 
-def get_request(realm: str, service: str, scopes: tuple[Scope, ...], credential: Credential | None) -> TokenRequest:
+def get_request(
+    realm: str, service: str, scopes: tuple[Scope, ...], credential: Credential | None
+) -> TokenRequest:
     """The GET form: one `scope` parameter for each resource, Basic if there is a login."""
     parameters = [("service", service)] if service else []
     parameters += [("scope", str(scope)) for scope in scopes]
@@ -146,8 +151,8 @@ def post_request(realm: str, service: str, scopes: tuple[Scope, ...], credential
 def read_token(body: bytes, scopes: tuple[Scope, ...], now: float, clock: float) -> Token:
     """The token in a token server's answer.
 
-    `now` is Unix time, `clock` the monotonic clock. A life under 60 s counts as 60 s; `issued_at` in the future, or
-    so old that the token would be dead already, is a wrong clock and counts as now (regclient).
+    `now` is Unix time, `clock` the monotonic clock. A life under 60 s counts as 60 s; `issued_at` in the
+    future, or so old that the token would be dead already, is a wrong clock and counts as now (regclient).
 
     Raises:
         ProtocolError: not JSON, no token, or one no header can carry.

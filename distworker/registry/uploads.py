@@ -1,10 +1,10 @@
 """Sending blobs: open a session, send, commit, and find out what became of it when the answer is lost.
 
-One PUT with the whole body is the rule, a streamed PATCH and an empty PUT the fallback for registries that refuse it
-(remembered per registry). A commit is not idempotent and its reply may get lost after minutes of hashing, so an
-unknown outcome is settled by HEAD before anything is sent again (GHCR: 40 of 51 such failures had been stored).
-Locations are capabilities: used to the letter, never logged, and without credentials on another origin
-(protocol.md 2.8).
+One PUT with the whole body is the rule, a streamed PATCH and an empty PUT the fallback for registries that
+refuse it (remembered per registry). A commit is not idempotent and its reply may get lost after minutes of
+hashing, so an unknown outcome is settled by HEAD before anything is sent again (GHCR: 40 of 51 such failures
+had been stored). Locations are capabilities: used to the letter, never logged, and without credentials on
+another origin (protocol.md 2.8).
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class _Unclear(Exception):  # noqa: N818  (a turn of the loop, not an error)
 class Uploader:
     """Sends blobs to one registry and remembers which way it likes."""
 
-    def __init__(self, at: Endpoint, mode: UploadMode = "auto", sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, at: Endpoint, mode: UploadMode = "auto", sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._at = at
         self._mode = mode
         self._sleep = sleep
@@ -101,13 +103,18 @@ class Uploader:
         self._patches = mode == "patch"
 
     def upload(
-        self, repository: str, digest: Digest, size: int, body: BodyFactory, session: UploadSession | None = None
+        self,
+        repository: str,
+        digest: Digest,
+        size: int,
+        body: BodyFactory,
+        session: UploadSession | None = None,
     ) -> None:
         """Send the blob; return once the registry holds it.
 
         Raises:
-            DigestMismatch: the registry got other bytes, twice. UploadSessionLost: it kept forgetting the session,
-            or the body exists only once and is used up. Denied, Quota, Throttled, …: why it refused.
+            DigestMismatch: the registry got other bytes, twice. UploadSessionLost: it kept forgetting the
+            session, or the body exists only once and is used up. Denied, Quota, Throttled, …: why it refused.
         """
         failures = 0
         while True:
@@ -133,7 +140,9 @@ class Uploader:
             session = None
 
     def _arrived(self, repository: str, digest: Digest, failures: int) -> bool:
-        """Does the registry hold the blob after all? Asked twice: a commit may finish just after its reply broke."""
+        """Does the registry hold the blob after all? Asked twice: a commit may finish just after its reply
+        broke.
+        """
         if has_blob(self._at, repository, digest):
             return True
         self._sleep(BACKOFF.delay(failures))
@@ -147,7 +156,9 @@ class Uploader:
             self._put(session, digest, whole)
 
     def _put(self, session: UploadSession, digest: Digest, body: BodyFactory | bytes) -> None:
-        with self._request("PUT", with_query(session.location, f"digest={digest}"), session, digest, body) as reply:
+        with self._request(
+            "PUT", with_query(session.location, f"digest={digest}"), session, digest, body
+        ) as reply:
             if self._mode == "auto" and callable(body) and _wants_patch(reply):
                 raise _PatchInstead
             self._committed(reply, session, digest)
@@ -188,7 +199,9 @@ class Uploader:
             raise self._refused(reply)
         stated = reply.header("Docker-Content-Digest")
         if stated.startswith(f"{digest.algorithm}:") and stated != digest:
-            raise _Unclear(DigestMismatch(f"{reply.where}: the registry stored {stated[:80]}", **reply.where.fields))
+            raise _Unclear(
+                DigestMismatch(f"{reply.where}: the registry stored {stated[:80]}", **reply.where.fields)
+            )
         if reply.status != 201 and not has_blob(self._at, session.repository, digest):
             raise reply.error("it claims success and does not hold the blob")
 
@@ -219,7 +232,9 @@ def _wants_patch(reply: Reply) -> bool:
 
 
 def _mannered(at: Endpoint, session: UploadSession, call: Call) -> Call:
-    """`call` with credentials only for the registry's own origin; elsewhere the Location is the permission."""
+    """`call` with credentials only for the registry's own origin; elsewhere the Location is the
+    permission.
+    """
     if origin_of(call.url) == at.http.origin:
         return replace(call, scopes=(scopes.push(session.repository),))
     return replace(call, anonymous=True)

@@ -1,8 +1,8 @@
 """Addresses on the wire: origins, safe joining of what servers send, and the rule against losing TLS.
 
-An `Origin` (scheme, lower-case host, port with the default filled in) is what credentials are bound to; registries
-drop or add `:443` (oras-go #177), so text is never compared. Queries are never parsed or rebuilt: they carry signed
-state. No function here puts a URL into an error.
+An `Origin` (scheme, lower-case host, port with the default filled in) is what credentials are bound to;
+registries drop or add `:443` (oras-go #177), so text is never compared. Queries are never parsed or rebuilt:
+they carry signed state. No function here puts a URL into an error.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def origin_of(url: str) -> Origin:
 
 
 def resolve(base: str, target: str) -> str:
-    """`target`, as a server sent it in Location or Link, made absolute against `base`; its query stays untouched.
+    """`target`, as a server sent it in Location or Link, made absolute against `base`; its query stays
+    untouched.
 
     Raises:
         ProtocolError: too long, unprintable, or not an http(s) address.

@@ -1,7 +1,7 @@
-"""Times and counts of the registry client, each with its reason; one table, so that nobody hunts for a number.
+"""Times and counts of the registry client, each with its reason, in one table.
 
-Sizes that other rooms share (manifest, error body, pages) stand in `distworker.limits`. None of these is a setting:
-what operators tune per host stands in `profiles.py`.
+Sizes that other rooms share (manifest, error body, pages) stand in `distworker.limits`. None of these is a
+setting: what operators tune per host stands in `profiles.py`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """All tags of a repository, page by page (protocol.md 2.6).
 
-`Link` is followed as it is written (Quay, ECR Public and others put their own cursors in it) but only within the
-registry's own origin. A page that adds nothing, a page seen before and any limit ends the walk with an error rather
-than for ever. Names that are not tags are left out.
+`Link` is followed as it is written (Quay, ECR Public and others put their own cursors in it) but only within
+the registry's own origin. A page that adds nothing, a page seen before and any limit ends the walk with an
+error rather than for ever. Names that are not tags are left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from distworker.registry.urls import origin_of, resolve
 _LOG = logging.getLogger(__name__)
 #: Tags asked for at once; ECR refuses more.
 PAGE: Final = 1000
-_LINK: Final = re.compile(r'<?([^<>,;\s]+(?:,[^<>,;\s]+)*)>?((?:\s*;\s*[\w*-]+\s*=\s*(?:"[^"]*"|[^",;\s]+))*)')
+_LINK: Final = re.compile(
+    r'<?([^<>,;\s]+(?:,[^<>,;\s]+)*)>?((?:\s*;\s*[\w*-]+\s*=\s*(?:"[^"]*"|[^",;\s]+))*)'
+)
 _REL: Final = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^",;\s]+))', re.IGNORECASE)
 
 
@@ -33,8 +35,8 @@ def tags(at: Endpoint, repository: str) -> Iterator[str]:
     """Each tag once, in the registry's order.
 
     Raises:
-        RepositoryUnknown: 404. LimitExceeded: more pages or tags than we follow. ProtocolError: pages that loop or
-        are no tag list. RedirectRefused: the next page is on another origin.
+        RepositoryUnknown: 404. LimitExceeded: more pages or tags than we follow. ProtocolError: pages that
+        loop or are no tag list. RedirectRefused: the next page is on another origin.
     """
     where = at.where("list tags", repository)
     url = at.tags(repository, PAGE)
@@ -44,7 +46,9 @@ def tags(at: Endpoint, repository: str) -> Iterator[str]:
         if len(walked) >= PAGES_MAX:
             raise LimitExceeded(f"{where}: more than {PAGES_MAX} pages of tags", **where.fields)
         walked.add(url)
-        call = Call("GET", url, where, scopes=(scopes.pull(repository),), headers={"Accept": "application/json"})
+        call = Call(
+            "GET", url, where, scopes=(scopes.pull(repository),), headers={"Accept": "application/json"}
+        )
         with at.http.send(call) as reply:
             if reply.status != 200:
                 raise reply.error()
@@ -82,7 +86,8 @@ def _next(at: Endpoint, reply: Reply) -> str:
         same = False
     if not same:
         raise RedirectRefused(
-            f"{reply.where}: the next page of tags is on another host or scheme; refused", **reply.where.fields
+            f"{reply.where}: the next page of tags is on another host or scheme; refused",
+            **reply.where.fields,
         )
     return url
 
@@ -90,7 +95,9 @@ def _next(at: Endpoint, reply: Reply) -> str:
 def _names(reply: Reply) -> list[str]:
     body = reply.read(PAGE_BODY_MAX + 1)
     if len(body) > PAGE_BODY_MAX:
-        raise LimitExceeded(f"{reply.where}: a page of tags above {PAGE_BODY_MAX} bytes", **reply.where.fields)
+        raise LimitExceeded(
+            f"{reply.where}: a page of tags above {PAGE_BODY_MAX} bytes", **reply.where.fields
+        )
     try:
         document: Any = json.loads(body)
     except (ValueError, RecursionError):
