@@ -1,9 +1,9 @@
-"""Settings of the dashboard, read by `celery -A tasks flower` (plain Python that Flower executes at its start).
-
-The dashboard can stop workers and shows what moves where, so it asks for a login unless only this machine reaches
-it. The password comes from a file or the environment, never from the command line. Stronger than this page: Flower's
-own options on the command line and `FLOWER_*` variables. `/metrics` and `/healthcheck` never ask for a login: keep
-the port away from strangers.
+"""Settings of the dashboard, read by `celery -A tasks flower` (plain Python that Flower executes at its
+start).
+ The dashboard can stop workers and shows what moves where, so it asks for a login unless only this machine
+reaches it. The password comes from a file or the environment, never from the command line. Flower's own
+options on the command line are stronger than this page. `/metrics` and `/healthcheck` never ask for a login:
+keep the port away from strangers.
 
     DISTWORKER_FLOWER_ADDRESS    where to listen, 127.0.0.1 unless given
     DISTWORKER_FLOWER_PORT       5555 unless given
@@ -45,9 +45,20 @@ def _only_this_machine(host):
         return False
 
 
-# The command line and FLOWER_* are known by now and are applied once more after this page: they win.
+def _port(text):
+    """A port number, checked."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < 65536:
+        raise SystemExit("distworker: DISTWORKER_FLOWER_PORT: expected a port from 1 to 65535")
+    return number
+
+
+# Flower has read its command line by now, reads it once more after this page, and that wins.
 address = options.address or os.environ.get("DISTWORKER_FLOWER_ADDRESS") or "127.0.0.1"
-port = int(os.environ.get("DISTWORKER_FLOWER_PORT") or options.port)
+port = _port(os.environ.get("DISTWORKER_FLOWER_PORT") or options.port)
 basic_auth = options.basic_auth or _logins()
 
 if not _only_this_machine(address) and not (basic_auth or options.auth or options.unix_socket):
@@ -64,8 +75,8 @@ tasks_columns = "name,state,args,result,received,runtime,worker,uuid"
 
 
 def format_task(task):
-    """Lists show what went wrong where they show what came out. Flower does not escape its column `exception`, and a
-    registry's words may be in there; it does escape `result`."""
+    """Lists show what went wrong where they show what came out. Flower does not escape its column
+    `exception`, and a registry's words may be in there; it does escape `result`."""
     task.name = task.name.removeprefix("distworker.") if task.name else task.name
     if task.exception:
         task.result = task.exception

@@ -1,14 +1,13 @@
 """What all tasks share: reading a message, this process's services, and how a failure looks to an operator.
-
-A message may come from anyone who reaches the broker and from newer or older releases, so its every field is checked
-and a wrong one ends as one FAILURE line that names it; the worker stays up. Nothing a stranger put into a message is
-shown or logged unredacted.
+ A message may come from anyone who reaches the broker and from newer or older releases, so its every field is
+checked and a wrong one ends as one FAILURE line that names it; the worker stays up. Nothing a stranger put
+into a message is shown or logged unredacted.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from celery import Task
@@ -16,7 +15,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 
 from distworker import names
-from distworker.errors import DistworkerError, InvalidRequest
+from distworker.errors import DistworkerError, InternalError, InvalidRequest
 from distworker.logs import redact
 from distworker.service.runner import StepFailed
 from distworker.service.wiring import Services, build_services
@@ -27,7 +26,7 @@ from tasks.graph import KIND_OF, dispatch
 SHOWN_LIMIT = 500
 
 
-class TaskFailed(Exception):
+class TaskFailed(Exception):  # noqa: N818 - a state that Celery shows
     """What Celery and Flower show of a failed task: `code: message`, as both its text and its repr."""
 
     def __repr__(self) -> str:
@@ -37,8 +36,8 @@ class TaskFailed(Exception):
 class MessageRequest(Request):
     """Celery's view of one received message, with nothing in it that an operator may not see.
 
-    Raises `InvalidTaskError`, which Celery logs and drops, where its own class would end the worker: a body that is
-    not the triple of the message protocol.
+    Raises `InvalidTaskError`, which Celery logs and drops, where its own class would end the worker: a body
+    that is not the triple of the message protocol.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -59,11 +58,26 @@ class MessageTask(Task):
     throws = (TaskFailed,)
 
 
-@functools.cache
+class _Process:
+    """What this process made; a worker has one set of services."""
+
+    services: Services | None = None
+
+
+def make_services(slots: int) -> Services:
+    """Registries, store, ledger and runner for a worker that runs `slots` steps at a time. Call it after any
+    fork; raises ConfigInvalid for settings that cannot work."""
+    config = settings()
+    real = config.settings.model_copy(update={"slots": slots})  # `--concurrency` is stronger than the file
+    _Process.services = build_services(replace(config, settings=real), dispatch)
+    return _Process.services
+
+
 def services() -> Services:
-    """This process's registries, store, ledger and runner, made at first use: after any fork, in the process that
-    uses them."""
-    return build_services(settings(), dispatch)
+    """What `make_services` made."""
+    if _Process.services is None:
+        raise InternalError("This process was not started as a worker.")
+    return _Process.services
 
 
 def fail(error: Exception) -> NoReturn:
@@ -78,7 +92,7 @@ def check_version(message: Mapping[str, Any]) -> None:
         raise InvalidRequest("The message has no version: send v: 1.", field="v")
     if version > names.VERSION:
         raise InvalidRequest(
-            f"The message has version {version}, this worker reads up to {names.VERSION}: upgrade the worker.",
+            f"The message has version {version}, this worker reads {names.VERSION}: upgrade the worker.",
             field="v",
         )
     if version < 1:
@@ -112,7 +126,8 @@ def run_step(task: str, args: Sequence[Any], message: Mapping[str, Any]) -> str:
 
 
 def submit(args: Sequence[Any], request: Mapping[str, Any]) -> str:
-    """Check a job request, record the job and return its id; a bad request raises `TaskFailed` naming the field."""
+    """Check a job request, record the job and return its id; a bad request raises `TaskFailed` naming the
+    field."""
     try:
         if args:
             raise InvalidRequest("A job request has keyword arguments only (docs/enqueue.md).", field="args")

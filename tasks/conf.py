@@ -1,8 +1,7 @@
 """Celery's settings, each with its reason, as one function of plain values.
-
-Messages here are pokes ("look at step S"): early acknowledged, never retried and never waited for by Celery, because
-the ledger re-sends what nobody claimed. Nothing secret is put in besides the broker's URL, whose password Celery
-masks in its banner, its logs and its answers to `inspect conf`.
+ Messages here are pokes ("look at step S"): early acknowledged, never retried and never waited for by Celery,
+because the ledger re-sends what nobody claimed. Nothing secret is put in besides the broker's URL, whose
+password Celery masks in its banner, its logs and its answers to `inspect conf`.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ QUEUES: Final = (names.QUEUE_CONTROL, names.QUEUE_LAYERS)
 REDIS_SCHEMES: Final = ("redis", "rediss", "sentinel", "redis+socket")
 
 REDIS_OPTIONS: Final = {
-    # Covers only what is popped and not yet acknowledged, an instant with early acks. The smallest value of all
-    # clients wins, so every process of the fleet must carry the same.
+    # Covers only what is popped and not yet acknowledged, an instant with early acks. The smallest value of
+    # all clients wins, so every process of the fleet must carry the same.
     "visibility_timeout": 300,
     # Look for such messages every 5 s; kombu's own pace is every 100 s.
     "unacked_restore_interval": 5,
@@ -73,7 +72,8 @@ def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[
         "result_serializer": "json",
         # Late acks run a step twice at every dropped connection, and a Redis restart then ends the worker.
         "task_acks_late": False,
-        # Results are in the ledger; a result backend would cost five commands a step and hold 22 keys an image.
+        # Results are in the ledger; a result backend would cost five commands a step and hold 22 keys an
+        # image.
         "task_ignore_result": True,
         "result_backend": None,
         "task_store_errors_even_if_ignored": False,
@@ -88,7 +88,8 @@ def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[
         # Only Redis knows this; on RabbitMQ the multiplier keeps the hoard small.
         "worker_disable_prefetch": True,
         "worker_prefetch_multiplier": 1,
-        # Flower shows tasks from events. They cost about a third of the rate of empty tasks, nothing of a layer.
+        # Flower shows tasks from events. They cost about a third of the rate of empty tasks, nothing of a
+        # layer.
         "worker_send_task_events": True,
         # Producers need not announce: the worker tells of a message when it receives it.
         "task_send_sent_event": False,
@@ -100,4 +101,3 @@ def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[
         "enable_utc": True,
         "timezone": "UTC",
     }
-

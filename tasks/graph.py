@@ -1,4 +1,5 @@
-"""From steps to messages: which task name and queue the step kinds have, and the worker's own sender of messages.
+"""From steps to messages: which task name and queue the step kinds have, and the worker's own sender of
+messages.
 
 The edges of the work graph stand in `distworker/plan/build.py` and in the ledger, the names and queues in
 `distworker/service/submit.py` (producers need them without this package); this page only joins them to the
@@ -15,6 +16,6 @@ from tasks.app import app
 #: Task name → the kind of step it runs.
 KIND_OF: Final = {task: kind for kind, (task, _) in ROUTES.items()}
 
-#: Sends one message for each admitted step; raises StateUnavailable when the broker does not take them, and then
-#: nothing is lost: the ledger admits unclaimed steps again.
+#: Sends one message for each admitted step; raises StateUnavailable when the broker does not take them, and
+#: then nothing is lost: the ledger admits unclaimed steps again.
 dispatch: Final = Producer(app)

@@ -1,15 +1,15 @@
-"""What happens around the tasks of a worker process: logging, its threads, waking its event loop, draining, leaving.
-
-The runner's beat and reaper threads start when the worker is ready and not before: a worker that cannot reach its
-broker must not look alive in the ledger. On the way out running steps are handed over first, then the worker says
-farewell.
+"""What happens around the tasks of a worker process: logging, its threads, waking its event loop, draining,
+leaving.
+ The runner's beat and reaper threads start when the worker is ready and not before: a worker that cannot
+reach its broker must not look alive in the ledger. On the way out running steps are handed over first, then
+the worker says farewell.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 from celery.bootsteps import StartStopStep
 from celery.concurrency.base import BasePool
@@ -19,8 +19,9 @@ from celery.signals import worker_shutting_down as shutting_down
 from kombu.asynchronous.hub import Hub
 
 from distworker import logs
+from distworker.errors import DistworkerError
 from tasks.app import app, settings
-from tasks.base import services
+from tasks.base import make_services, services
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,19 @@ def set_up_logging(loglevel: int | None = None, **_: Any) -> None:
 
 
 @celeryd_after_setup.connect(weak=False)
-def refuse_forking(instance: Any, **_: Any) -> None:
-    """A forked child would run steps without the thread that keeps their leases."""
+def prepare(instance: Any, **_: Any) -> None:
+    """Refuse what cannot work before the first message is taken.
+
+    A forked child would run steps without the thread that keeps their leases. An ordinary error would not do:
+    Celery logs what a signal handler raises and goes on.
+    """
     pool: type[BasePool] = instance.pool_cls
     if issubclass(pool, ForkingPool):
-        raise SystemExit("distworker: the worker needs --pool=threads; start more workers for more processes.")
+        raise SystemExit("distworker: the worker needs --pool=threads; start more workers for more processes")
+    try:
+        make_services(instance.concurrency)
+    except DistworkerError as error:
+        raise SystemExit(f"distworker: {error}") from None
 
 
 @worker_ready.connect(weak=False)
@@ -56,8 +65,8 @@ def begin(sender: Any, **_: Any) -> None:
 
 @task_postrun.connect(weak=False)
 def wake_loop(**_: Any) -> None:
-    """A finished thread does not wake the loop by itself: without prefetch the next message would wait up to 1 s
-    (measured: 8 tasks a second instead of 153)."""
+    """A finished thread does not wake the loop by itself: without prefetch the next message would wait up to
+    1 s (measured: 8 tasks a second instead of 153)."""
     hub = _Loop.hub
     if hub is not None:
         hub.call_soon(_nothing)
@@ -71,8 +80,8 @@ def _nothing() -> None:
 def drain(**_: Any) -> None:
     """Running steps stop at their next chunk and go back to the ledger.
 
-    Celery calls this inside the signal handler, where the interrupted code may hold the very lock that draining
-    takes; so another thread does it.
+    Celery calls this inside the signal handler, where the interrupted code may hold the very lock that
+    draining takes; so another thread does it.
     """
     threading.Thread(target=services().runner.drain, name="distworker-drain", daemon=True).start()
 
@@ -80,7 +89,7 @@ def drain(**_: Any) -> None:
 class Drain(StartStopStep):
     """The same for a shutdown that came without a signal to the process, such as Flower's button."""
 
-    requires = {"celery.worker.components:Pool"}
+    requires: ClassVar[set[str]] = {"celery.worker.components:Pool"}
 
     def close(self, worker: Any) -> None:
         """Called before the pool waits for its threads."""

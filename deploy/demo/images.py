@@ -1,8 +1,7 @@
 """The sample images of the demo: real files, several layers, many shared, some for two architectures.
-
-Made once from this machine's own files (the Python library, installed packages, system libraries) and from Debian's
-static busybox, then kept as an OCI layout: later runs need neither network nor time. What cannot be had (no network,
-no package list for the other architecture) is left out and said.
+ Made once from this machine's own files (the Python library, installed packages, system libraries) and from
+Debian's static busybox, then kept as an OCI layout: later runs need neither network nor time. What cannot be
+had (no network, no package list for the other architecture) is left out and said.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ def _images(out: Layout, made: dict[str, Layer], native: str, foreign: str) -> N
     out.tag("worker:1", image(native, *python, "system", "packages", command="python3"))
 
 
-# --- the files of each layer ------------------------------------------------------------------------------------
+# --- the files of each layer --------------------------------------------------------------------------------
 
 
 def _tree(folder: Path, target: str, suffix: str = "") -> Iterator[tuple[str, Path]]:

@@ -1,7 +1,6 @@
 """Writes an OCI image layout: layers from real file trees, image configs, manifests and indexes.
-
-Deterministic: the same files give the same digests, whoever owns them and whenever they were made (order by name,
-fixed times, owner 0). Image layout and media types as in the OCI image specification 1.1.
+ Deterministic: the same files give the same digests, whoever owns them and whenever they were made (order by
+name, fixed times, owner 0). Image layout and media types as in the OCI image specification 1.1.
 """
 
 from __future__ import annotations
@@ -65,7 +64,8 @@ class Layout:
         self.refs: list[dict[str, Any]] = []
 
     def layer(self, files: Iterable[tuple[str, Path | str | bytes]]) -> Layer:
-        """Pack `(name in the image, content)`: a path is that file, a text a symbolic link to it, bytes a file."""
+        """Pack `(name in the image, content)`: a path is that file, a text a symbolic link to it, bytes a
+        file."""
         part = self.blobs / f".layer-{id(files):x}"
         with part.open("wb") as raw:
             outer = _Hashing(raw)

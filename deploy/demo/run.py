@@ -1,7 +1,7 @@
 """The demo's run: start everything, push samples, migrate them through the task graph, prove it, report it.
-
-Everything runs on loopback and free ports, with data in one folder that later runs find again; only the ledger
-starts empty each time. What it shows is the product's own command line against the product's own workers.
+ Everything runs on loopback and free ports, with data in one folder that later runs find again; only the
+ledger starts empty each time. What it shows is the product's own command line against the product's own
+workers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ USER = "demo"
 SLOTS = 4
 
 
-class DemoFailed(Exception):
+class DemoFailed(Exception):  # noqa: N818 - an outcome, shown to a person
     """The demo did not do what it promises; the text says what."""
 
 
@@ -52,7 +52,9 @@ class Demo:
         self.swift = Swift(self.folder / "swift")
         self.source = DockerRegistry(self.folder / "source", name="source registry")
         login = Htpasswd(USER, self.password)
-        self.destination = DockerRegistry(self.folder / "destination", auth=login, name="destination registry")
+        self.destination = DockerRegistry(
+            self.folder / "destination", auth=login, name="destination registry"
+        )
         self.config = self._write_config()
         self.settings = {"DISTWORKER_CONFIG": str(self.config)}
         logs = self.folder / "logs"
@@ -96,7 +98,7 @@ class Demo:
         say(f"destination registry  {self.destination.host}  (login {USER})")
         say(f"workers               one and two, {SLOTS} slots each; logs in {_shown(self.folder / 'logs')}")
         say(f"Flower                {self.flower.url}  (login {USER}, password {self.password})")
-        say(f"settings              {_shown(self.config / 'registries.toml')}, {_shown(self.config / 'distworker.toml')}")
+        say(f"settings              {_shown(self.config)}: registries.toml, distworker.toml")
 
     def _make_bucket(self) -> None:
         client = boto3.client(
@@ -132,7 +134,8 @@ class Demo:
     def _registries_file(self) -> str:
         return (
             f'["{self.source.host}"]\nplain_http = true\n\n'
-            f'["{self.destination.host}"]\nplain_http = true\nusername = "{USER}"\npassword_file = "password"\n'
+            f'["{self.destination.host}"]\nplain_http = true\n'
+            f'username = "{USER}"\npassword_file = "password"\n'
         )
 
 
@@ -146,10 +149,10 @@ def run(folder: Path, *, once: bool, flip: bool) -> int:
             code = _show(demo, layout, flip)
             if not once:
                 _stay(demo)
-        return code
     except (ServerFailed, verify.VerificationFailed, DemoFailed) as error:
         say(f"demo failed: {error}")
         return 1
+    return code
 
 
 def _show(demo: Demo, layout: Path, flip: bool) -> int:
@@ -181,7 +184,9 @@ def _push(demo: Demo, layout: Path) -> float:
         if _digest_at(reference) == verify.reference_digest(layout, name):
             there += 1
             continue
-        verify.skopeo("copy", "--quiet", "--all", "--dest-tls-verify=false", f"oci:{layout}:{name}", reference)
+        verify.skopeo(
+            "copy", "--quiet", "--all", "--dest-tls-verify=false", f"oci:{layout}:{name}", reference
+        )
     total = len(images.names(layout))
     say(f"source registry       {total - there} sample images pushed with skopeo, {there} were already there")
     return time.monotonic() - begin
@@ -247,8 +252,10 @@ def _stay(demo: Demo) -> None:
     say(f"\nFlower is at {demo.flower.url} (login {USER}, password {demo.password}).")
     say(f"Try more: DISTWORKER_CONFIG={_shown(demo.config)} distworker status")
     say("Ctrl-C stops everything.")
-    while True:
-        time.sleep(3600)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
+    say("\nstopping")
 
 
 def _private(path: Path, text: str) -> None:

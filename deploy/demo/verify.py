@@ -1,7 +1,8 @@
-"""Proves a copy with tools that are not ours: skopeo reads each image at both ends, and every byte is hashed again.
-
-`skopeo copy --all … dir:` downloads the index, every platform's manifest, every config and layer, and refuses a blob
-that does not hash to its digest; here the files it wrote are hashed once more and the two ends compared by name.
+"""Proves a copy with tools that are not ours: skopeo reads each image at both ends, and every byte is hashed
+again.
+ `skopeo copy --all … dir:` downloads the index, every platform's manifest, every config and layer, and
+refuses a blob that does not hash to its digest; here the files it wrote are hashed once more and the two ends
+compared by name.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from pathlib import Path
 from deploy.demo.processes import clean_environment
 
 
-class VerificationFailed(Exception):
+class VerificationFailed(Exception):  # noqa: N818 - an outcome
     """The two ends differ, or one of them is damaged; the text says which image and how."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What one registry serves under one reference: its root digest, and all digests below with their sizes."""
+    """What one registry serves under one reference: its root digest, and all digests below with their
+    sizes."""
 
     root: str
     manifests: Mapping[str, int]

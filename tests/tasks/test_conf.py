@@ -1,0 +1,95 @@
+"""Celery's settings: what the lab found must stay as it is, on both brokers."""
+
+from __future__ import annotations
+
+import pytest
+
+from distworker import names
+from distworker.service.submit import ROUTES
+from tasks.app import _defaults, settings
+from tasks.conf import celery_settings, transport_options
+
+
+def test_messages_are_acknowledged_early_and_never_hoarded() -> None:
+    """Late acks double running steps at each dropped connection; prefetched messages wait behind long
+    layers."""
+    settings = celery_settings("redis://h/0", "dw:", 4)
+
+    assert settings["task_acks_late"] is False
+    assert settings["worker_disable_prefetch"] is True
+    assert settings["worker_prefetch_multiplier"] == 1
+
+
+def test_nothing_is_kept_in_a_result_backend() -> None:
+    """The ledger has the results."""
+    settings = celery_settings("redis://h/0", "dw:", 4)
+
+    assert settings["task_ignore_result"] is True
+    assert settings["result_backend"] is None
+
+
+def test_only_json_is_read() -> None:
+    """A pickle in a queue would be code."""
+    assert celery_settings("redis://h/0", "dw:", 4)["accept_content"] == ["json"]
+
+
+def test_a_worker_started_plainly_uses_threads() -> None:
+    """`celery -A tasks worker` without `--pool`."""
+    assert celery_settings("redis://h/0", "dw:", 3)["worker_pool"] == "threads"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h/0", "rediss://h/0", "sentinel://h/0", "redis+socket:///run/redis"]
+)
+def test_redis_gets_its_prefix_and_its_timeouts(url: str) -> None:
+    """Without a socket timeout a publish into a dead connection holds its thread for ever."""
+    options = transport_options(url, "dw:")
+
+    assert options["global_keyprefix"] == "dw:"
+    assert options["socket_timeout"] > 0
+
+
+def test_rabbitmq_gets_no_option_of_redis() -> None:
+    """Its transport refuses what it does not know, and has virtual hosts in the prefix's place."""
+    assert transport_options("amqp://guest@h//", "dw:") == {"confirm_publish": True}
+
+
+def test_every_step_task_has_the_queue_that_producers_send_it_to() -> None:
+    """Two maps of queues would drift apart."""
+    routes = celery_settings("redis://h/0", "dw:", 4)["task_routes"]
+
+    assert {task: {"queue": queue} for task, queue in ROUTES.values()}.items() <= routes.items()
+    assert names.SUBMIT_JOB in routes
+
+
+def test_a_worker_serves_each_queue_by_its_own_route() -> None:
+    """Queues that share an exchange and a key would each get every message."""
+    queues = celery_settings("redis://h/0", "dw:", 4)["task_queues"]
+
+    assert {queue.name for queue in queues} == {names.QUEUE_CONTROL, names.QUEUE_LAYERS}
+    assert len({(queue.exchange.name, queue.routing_key) for queue in queues}) == len(queues)
+
+
+def test_settings_come_from_the_operator_when_celery_first_needs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The application object itself reads nothing at import."""
+    settings.cache_clear()
+    monkeypatch.setenv("DISTWORKER_BROKER_URL", "redis://:hunter2@broker.example/5")
+    monkeypatch.setenv("DISTWORKER_SLOTS", "7")
+    try:
+        defaults = _defaults()
+    finally:
+        settings.cache_clear()
+
+    assert defaults["broker_url"] == "redis://:hunter2@broker.example/5"
+    assert defaults["worker_concurrency"] == 7
+
+
+def test_a_wrong_setting_ends_the_worker_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`celery -A tasks worker` shows where the mistake is, and no traceback."""
+    settings.cache_clear()
+    monkeypatch.setenv("DISTWORKER_SLOTS", "many")
+    with pytest.raises(SystemExit, match="DISTWORKER_SLOTS"):
+        settings()
+    settings.cache_clear()

@@ -1,0 +1,112 @@
+"""What happens around the tasks of a worker process."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+from celery import signals as celery_signals
+from celery.concurrency.prefork import TaskPool as Forking
+from celery.concurrency.thread import TaskPool as Threads
+
+from distworker.errors import ConfigInvalid
+from tasks import signals
+from tests.tasks.conftest import ScriptedRunner
+
+
+class Consumer:
+    """What Celery names as the sender when a worker is ready."""
+
+    def __init__(self, hub: object) -> None:
+        self.hub = hub
+
+
+class Hub:
+    """An event loop that counts its wake-ups."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def call_soon(self, callback: object) -> None:
+        self.woken += 1
+
+
+def test_a_ready_worker_starts_its_threads_and_a_stopping_one_takes_leave(runner: ScriptedRunner) -> None:
+    """In this order, through Celery's own signals."""
+    celery_signals.worker_ready.send(sender=Consumer(None))
+    celery_signals.worker_shutdown.send(sender=None)
+
+    assert runner.life == ["start", "stop"]
+
+
+def test_a_finished_task_wakes_the_loop(runner: ScriptedRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next message waits for the loop's own tick of a second."""
+    hub = Hub()
+    monkeypatch.setattr(signals._Loop, "hub", None)
+    celery_signals.worker_ready.send(sender=Consumer(hub))
+
+    celery_signals.task_postrun.send(sender=None)
+
+    assert hub.woken == 1
+
+
+def test_a_task_that_ends_before_the_worker_is_ready_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brokers without an event loop have no hub at all."""
+    monkeypatch.setattr(signals._Loop, "hub", None)
+
+    assert all(
+        not isinstance(answer, Exception) for _, answer in celery_signals.task_postrun.send(sender=None)
+    )
+
+
+def test_a_stop_without_a_signal_drains_too(runner: ScriptedRunner) -> None:
+    """Flower's shutdown button sends no TERM."""
+    signals.Drain(SimpleNamespace()).close(SimpleNamespace())
+
+    assert runner.life == ["drain"]
+
+
+def test_a_forking_pool_is_refused(runner: ScriptedRunner) -> None:
+    """Its children would run steps that nobody beats for."""
+    with pytest.raises(SystemExit, match="threads"):
+        signals.prepare(instance=SimpleNamespace(pool_cls=Forking))
+
+
+def test_a_worker_shows_as_many_slots_as_it_has_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--concurrency` is stronger than the settings, and the ledger admits work by what workers show."""
+    made: list[int] = []
+    monkeypatch.setattr(signals, "make_services", made.append)
+
+    signals.prepare(instance=SimpleNamespace(pool_cls=Threads, concurrency=9))
+
+    assert made == [9]
+
+
+def test_settings_that_cannot_work_end_the_worker_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery would log an ordinary error of a signal handler and go on without the runner's threads."""
+
+    def broken(slots: int) -> None:
+        raise ConfigInvalid("store.bucket: missing")
+
+    monkeypatch.setattr(signals, "make_services", broken)
+
+    with pytest.raises(SystemExit, match=r"config_invalid: store\.bucket: missing"):
+        signals.prepare(instance=SimpleNamespace(pool_cls=Threads, concurrency=1))
+
+
+@pytest.mark.parametrize(
+    ("given", "level"), [(logging.WARNING, "info"), (logging.DEBUG, "debug"), (None, "info")]
+)
+def test_the_command_lines_level_is_stronger_than_the_setting(
+    monkeypatch: pytest.MonkeyPatch, given: int | None, level: str
+) -> None:
+    """WARNING is what Celery says when nothing was given."""
+    seen: list[tuple[str, str]] = []
+    log = SimpleNamespace(format="json", level="info")
+    monkeypatch.setattr(signals, "settings", lambda: SimpleNamespace(settings=SimpleNamespace(log=log)))
+    monkeypatch.setattr(signals.logs, "setup", lambda *args: seen.append(args))
+
+    signals.set_up_logging(loglevel=given)
+
+    assert seen == [("json", level)]
