@@ -145,12 +145,14 @@ class Bars:
         self._console = Console(file=out, markup=False, highlight=False, emoji=False)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=20 if self._console.width >= 100 else 10),
             TextColumn("{task.fields[detail]}", markup=False),
             console=self._console,
             transient=True,
             refresh_per_second=4,
         )
+        #: What is left of a line for the name of a step: the bar and the longest detail come first.
+        self._name_width = max(16, self._console.width - 58)
         self._job: TaskID | None = None
         self._steps: dict[str, TaskID] = {}
         self._rates = report.Rates()
@@ -178,7 +180,7 @@ class Bars:
             return
         total = view.counters.get("total", 0)
         closed = report.closed_images(view)
-        detail = f"{closed} of {total or '?'} images · {report.moved_text(view)}"
+        detail = f"{closed} of {total or '?'} images · moved {report.size(report.moved_total(view))}"
         saved = report.saved_total(view)
         if saved:
             detail += f" · saved {report.size(saved)}"
@@ -194,13 +196,15 @@ class Bars:
         for step, record in shown.items():
             moved, size = int(record.get("moved", 0)), int(record.get("size", 0))
             rate = self._rates.seen(step, moved, now)
-            detail = f"{report.size(moved)} of {report.size(size)}" if size else ""
-            detail += f"  {report.size(rate)}/s" if rate else ""
-            detail += f"  {clean(str(record['worker']), 40)}" if record.get("worker") else ""
-            if step not in self._steps:
-                name = "  " + report.step_name(step, record)
-                self._steps[step] = self._progress.add_task(name, total=None, detail="")
-            self._progress.update(self._steps[step], total=size or None, completed=moved, detail=detail)
+            parts = [f"{report.size(moved)} of {report.size(size)}"] if size else []
+            parts += [f"{report.size(rate)}/s"] if rate else []
+            parts += [clean(str(record["worker"]), 40)] if record.get("worker") else []
+            now_at: dict[str, Any] = {"total": size or None, "completed": moved, "detail": "  ".join(parts)}
+            if step in self._steps:
+                self._progress.update(self._steps[step], **now_at)
+            else:
+                name = "  " + clean(report.step_name(step, record), self._name_width)
+                self._steps[step] = self._progress.add_task(name, **now_at)
         self._rates.forget(view.running)
 
     def end(self, view: JobView, failures: Sequence[Mapping[str, Any]], code: int) -> None:

@@ -98,6 +98,11 @@ def moved_text(view: JobView) -> str:
     )
 
 
+def moved_total(view: JobView) -> int:
+    """Bytes that were moved, each once: what is downloaded is uploaded later or at the same time."""
+    return max(view.counters.get("downloaded", 0), view.counters.get("uploaded", 0))
+
+
 def saved_total(view: JobView) -> int:
     """Bytes that did not have to be moved."""
     return sum(view.counters.get(name, 0) for name in SAVED)

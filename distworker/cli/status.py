@@ -76,7 +76,7 @@ def _row(view: JobView) -> tuple[str, ...]:
         view.state,
         f"{report.closed_images(view)} of {count.get('total', 0) or '?'}",
         str(count.get(FAILED, 0)),
-        report.size(count.get("uploaded", 0) or count.get("downloaded", 0)),
+        report.size(report.moved_total(view)),
         report.size(report.saved_total(view)),
         report.moment(view.created),
         what + (f" and {pairs - 1} more" if pairs > 1 else ""),

@@ -33,9 +33,9 @@ def fleet(run: Run) -> Iterator[Jobs]:
     from distworker.service import wiring  # noqa: PLC0415 - see the module text
 
     config = settings(run)
-    with wiring.client(config) as jobs:
+    with wiring.build_client(config) as client:
         try:
-            yield jobs
+            yield client.jobs
         except StateUnavailable as error:
             raise _named(error, config) from error
 
@@ -45,7 +45,7 @@ def local(run: Run, store: Path | None) -> Iterator[Jobs]:
     """The same use cases done by this process, with blobs in the folder `store` or the user's cache."""
     from distworker.service import wiring  # noqa: PLC0415 - see the module text
 
-    with wiring.local(settings(run), store) as service:
+    with wiring.build_local(settings(run), store) as service:
         yield service.jobs
 
 
@@ -53,8 +53,7 @@ def examine(run: Run) -> Iterator[Check]:
     """The doctor's findings, each as soon as it is there."""
     from distworker.service import doctor, wiring  # noqa: PLC0415 - see the module text
 
-    with wiring.patient(settings(run)) as patient:
-        yield from doctor.examine(patient)
+    yield from doctor.examine(wiring.build_patient(settings(run)))
 
 
 def settings(run: Run) -> Config:
