@@ -63,13 +63,13 @@ class Layout:
         self.blobs.mkdir(parents=True, exist_ok=True)
         self.refs: list[dict[str, Any]] = []
 
-    def layer(self, files: Iterable[tuple[str, Path | str | bytes]]) -> Layer:
+    def layer(self, files: Iterable[tuple[str, Path | str | bytes]], level: int = GZIP_LEVEL) -> Layer:
         """Pack `(name in the image, content)`: a path is that file, a text a symbolic link to it, bytes a
         file."""
         part = self.blobs / f".layer-{id(files):x}"
         with part.open("wb") as raw:
             outer = _Hashing(raw)
-            with gzip.GzipFile("", "wb", GZIP_LEVEL, outer, mtime=0) as packed:  # type: ignore[arg-type]
+            with gzip.GzipFile("", "wb", level, outer, mtime=0) as packed:  # type: ignore[arg-type]
                 inner = _Hashing(packed)  # type: ignore[arg-type]
                 with tarfile.open(fileobj=inner, mode="w|", format=tarfile.GNU_FORMAT) as tar:
                     for name, content in sorted(files, key=lambda item: item[0]):

@@ -24,7 +24,16 @@ from botocore.config import Config
 
 from deploy.demo import images, report, verify
 from deploy.demo.processes import clean_environment
-from deploy.demo.servers import CeleryWorker, DockerRegistry, Flower, Htpasswd, ServerFailed, Swift, Valkey
+from deploy.demo.servers import (
+    CeleryWorker,
+    DockerRegistry,
+    Flower,
+    Htpasswd,
+    ServerFailed,
+    Swift,
+    Valkey,
+    write_private,
+)
 
 BUCKET = "distworker"
 USER = "demo"
@@ -69,7 +78,7 @@ class Demo:
             for server in (self.valkey, self.swift, self.source, self.destination):
                 stack.callback(server.stop)
                 server.start()
-            self._make_bucket()
+            make_bucket(self.swift, BUCKET)
             for process in (*self.workers, self.flower):
                 stack.callback(process.stop)
                 process.start()
@@ -100,36 +109,21 @@ class Demo:
         say(f"Flower                {self.flower.url}  (login {USER}, password {self.password})")
         say(f"settings              {_shown(self.config)}: registries.toml, distworker.toml")
 
-    def _make_bucket(self) -> None:
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.swift.endpoint,
-            aws_access_key_id=self.swift.access_key,
-            aws_secret_access_key=self.swift.secret_key,
-            region_name=self.swift.region,
-            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={}),
-        )
-        if BUCKET not in {each["Name"] for each in client.list_buckets()["Buckets"]}:
-            client.create_bucket(Bucket=BUCKET)
-        client.close()
-
     def _write_config(self) -> Path:
         """The settings files that workers, Flower and the command line share."""
         folder = self.folder / "config"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _private(folder / "password", self.password)
-        _private(folder / "distworker.toml", self._settings_file())
-        _private(folder / "registries.toml", self._registries_file())
+        write_private(folder / "password", self.password)
+        write_private(folder / "distworker.toml", self._settings_file())
+        write_private(folder / "registries.toml", self._registries_file())
         login = {"auths": {self.destination.host: {"auth": _basic(USER, self.password)}}}
-        _private(folder / "auth.json", json.dumps(login))
+        write_private(folder / "auth.json", json.dumps(login))
         return folder
 
     def _settings_file(self) -> str:
-        return (
-            f'redis_url = "{self.valkey.url(1)}"\nbroker_url = "{self.valkey.url(0)}"\nslots = {SLOTS}\n\n'
-            f'[store]\nkind = "s3"\nendpoint = "{self.swift.endpoint}"\nbucket = "{BUCKET}"\n'
-            f'access_key = "{self.swift.access_key}"\nsecret_key = "{self.swift.secret_key}"\n'
-        )
+        ledger, broker = self.valkey.url(1), self.valkey.url(0)
+        head = f'redis_url = "{ledger}"\nbroker_url = "{broker}"\nslots = {SLOTS}\n\n'
+        return head + store_section(self.swift, BUCKET)
 
     def _registries_file(self) -> str:
         return (
@@ -137,6 +131,30 @@ class Demo:
             f'["{self.destination.host}"]\nplain_http = true\n'
             f'username = "{USER}"\npassword_file = "password"\n'
         )
+
+
+def make_bucket(swift: Swift, bucket: str) -> None:
+    """Create the bucket unless it is there: a store never does that by itself."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=swift.endpoint,
+        aws_access_key_id=swift.access_key,
+        aws_secret_access_key=swift.secret_key,
+        region_name=swift.region,
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={}),
+        verify=False,  # plain http on loopback; a CA bundle of this machine must not be looked at
+    )
+    if bucket not in {each["Name"] for each in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket=bucket)
+    client.close()
+
+
+def store_section(swift: Swift, bucket: str) -> str:
+    """The `[store]` table of a settings file."""
+    return (
+        f'[store]\nkind = "s3"\nendpoint = "{swift.endpoint}"\nbucket = "{bucket}"\n'
+        f'access_key = "{swift.access_key}"\nsecret_key = "{swift.secret_key}"\n'
+    )
 
 
 def run(folder: Path, *, once: bool, flip: bool) -> int:
@@ -256,11 +274,6 @@ def _stay(demo: Demo) -> None:
         while True:
             time.sleep(3600)
     say("\nstopping")
-
-
-def _private(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="utf-8")
 
 
 def _basic(user: str, password: str) -> str:

@@ -1,0 +1,85 @@
+"""`make bench`: our ways of copying against `skopeo copy`, in the same run, as ratios of medians.
+
+    BENCH_ROUNDS      runs of each contender, 3 unless given; they take turns
+    BENCH_IMAGE_MIB   size of the one big layer, 1024 unless given
+    BENCH_BLOBS       number of small layers, 200 unless given
+    BENCH_BLOB_KIB    size of each, 1024 unless given
+    BENCH_DIR         where everything is kept while it runs, a temporary folder unless given
+
+Only the client's CPU is counted (command line and worker), not that of registries and stores.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from bench.cases import Case, cases, push
+from bench.contenders import CONTENDERS, Result, once
+from bench.measure import RunFailed
+from deploy.demo.processes import ServerFailed, stop_on_signals
+from deploy.demo.servers import DockerRegistry
+
+HEADINGS = ("", "wall s", "x skopeo", "cpu s", "x skopeo", "peak MiB", "Redis cmds/layer")
+WIDTHS = (22, 8, 9, 8, 9, 9, 17)
+
+
+def main() -> int:
+    """Exit status 1 when something could not be measured."""
+    stop_on_signals()
+    rounds = int(os.environ.get("BENCH_ROUNDS") or 3)
+    with tempfile.TemporaryDirectory(prefix="distworker-bench-", dir=os.environ.get("BENCH_DIR")) as name:
+        try:
+            folder = Path(name)
+            with DockerRegistry(folder / "source") as source:
+                for case in cases():
+                    push(case, source.host, folder)
+                    results = _measure(case, source.host, folder / "run", rounds)
+                    _print(case, results, rounds)
+        except (RunFailed, ServerFailed) as error:
+            print(f"bench failed: {error}", file=sys.stderr, flush=True)
+            return 1
+    return 0
+
+
+def _measure(case: Case, host: str, folder: Path, rounds: int) -> dict[str, list[Result]]:
+    results: dict[str, list[Result]] = {name: [] for name in CONTENDERS}
+    for number in range(rounds):
+        for name, contender in CONTENDERS.items():
+            print(f"{case.text}, round {number + 1}: {name}", file=sys.stderr, flush=True)
+            results[name].append(once(contender, folder, f"{host}/{case.reference}", case.reference))
+    return results
+
+
+def _print(case: Case, results: dict[str, list[Result]], rounds: int) -> None:
+    print(f"\n{case.text}, median of {rounds}", flush=True)
+    _row(HEADINGS)
+    yard = results["skopeo copy"]
+    for name, runs in results.items():
+        wall, cpu = median(r.cost.wall for r in runs), median(r.cost.cpu for r in runs)
+        commands = median(r.commands for r in runs) / (case.layers + 1)  # the config is moved as a layer is
+        _row(
+            (
+                name,
+                f"{wall:.2f}",
+                f"{wall / median(r.cost.wall for r in yard):.2f}",
+                f"{cpu:.2f}",
+                f"{cpu / median(r.cost.cpu for r in yard):.2f}",
+                f"{max(r.cost.peak for r in runs) / 2**20:.0f}",
+                f"{commands:.0f}" if commands else "-",
+            )
+        )
+
+
+def _row(cells: tuple[str, ...]) -> None:
+    first, *rest = (
+        cell.ljust(w) if not i else cell.rjust(w)
+        for i, (cell, w) in enumerate(zip(cells, WIDTHS, strict=True))
+    )
+    print(first + "".join(rest), flush=True)
+
+
+sys.exit(main())

@@ -1,0 +1,60 @@
+"""What is moved: images of random bytes in a source registry, made once per run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.demo import verify
+from deploy.demo.oci import fresh
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image: `layers` layers of `size` bytes each. `name` is its repository in the source registry."""
+
+    name: str
+    text: str
+    layers: int
+    size: int
+
+    @property
+    def reference(self) -> str:
+        """Repository and tag."""
+        return f"bench/{self.name}:1"
+
+
+def cases() -> list[Case]:
+    """The two of the goal; BENCH_IMAGE_MIB, BENCH_BLOBS and BENCH_BLOB_KIB make them smaller or larger."""
+    image = int(os.environ.get("BENCH_IMAGE_MIB") or 1024)
+    blobs = int(os.environ.get("BENCH_BLOBS") or 200)
+    kib = int(os.environ.get("BENCH_BLOB_KIB") or 1024)
+    return [
+        Case("big", f"1 layer of {image} MiB", 1, image * MIB),
+        Case("many", f"{blobs} layers of {kib} KiB", blobs, kib * 1024),
+    ]
+
+
+def push(case: Case, host: str, scratch: Path) -> None:
+    """Make the image and push it with skopeo.
+
+    Layers are gzip streams of stored blocks: skopeo compresses what is not compressed, which would be
+    compared with a tool that copies.
+    """
+    out = fresh(scratch / "layout")
+    layers = []
+    for _ in range(case.layers):
+        content = scratch / "content"
+        with content.open("wb") as file:
+            for start in range(0, case.size, MIB):
+                file.write(os.urandom(min(MIB, case.size - start)))
+        layers.append(out.layer([("data", content)], level=0))
+        content.unlink()
+    out.tag(case.name, out.image("amd64", layers, ["data"]))
+    out.close()
+    source, target = f"oci:{out.folder}:{case.name}", f"docker://{host}/{case.reference}"
+    verify.skopeo("copy", "--quiet", "--dest-tls-verify=false", source, target)
+    fresh(scratch / "layout")
