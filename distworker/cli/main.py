@@ -100,7 +100,8 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one l
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # click ends by SystemExit(1) in this one case, which would say that images failed.
         # The reader of our output left (`| head`); without this Python complains again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED

@@ -142,9 +142,12 @@ pairs:
 """,
     )
 
-    assert [
-        line.split(", ")[2].partition(":")[0] for line in said
-    ] == ["pairs[0].destination", "pairs[1].destination", "pairs[2].sorce", "pairs[2].source"]
+    assert [line.split(", ")[2].partition(":")[0] for line in said] == [
+        "pairs[0].destination",
+        "pairs[1].destination",
+        "pairs[2].sorce",
+        "pairs[2].source",
+    ]
 
 
 def test_a_file_of_another_tool_does_not_fill_the_screen(tmp_path: Path) -> None:
