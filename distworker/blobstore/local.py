@@ -2,7 +2,7 @@
 
 A write goes to a file in `.staging/` of the same folder, is synced, and is renamed to its key last, so a key
 never names half an object, whatever is killed when. File names are the keys, so the folder of a tenant reads
-as the layout of `keys.py`. On a file system that ignores case, tags that differ only in case share one record.
+as the layout of `keys.py`. Where the file system ignores case, tags that differ only in it share one record.
 """
 
 from __future__ import annotations

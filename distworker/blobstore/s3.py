@@ -1,0 +1,313 @@
+"""A store in an S3 bucket, by boto3: Amazon's, Ceph's, Swift's, MinIO's or any other with multipart uploads.
+
+One client per process, made when first needed (a client must not cross a fork). Nothing of the machine leaks
+in once keys are given: no AWS_* variable, profile, proxy or CA variable; everything is a constructor value.
+Payloads are unsigned and unchecksummed unless asked: a blob is known by its digest, which is proved before it
+is shown and again by whoever takes it; the extra hashing costs three times the CPU of the transfer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import botocore.configprovider
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from distworker.blobstore.base import StoredObject, Unfinished
+from distworker.blobstore.parts import PART_SIZE, READ_CHUNK
+from distworker.blobstore.s3_faults import MISSING, PAST_END, UPLOAD_GONE, fault
+from distworker.blobstore.s3_writer import S3Writer
+from distworker.errors import ConfigInvalid, LimitExceeded, StoreUnavailable
+
+#: Keys of one listing answer, the most that S3 gives.
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """Where the bucket is and how to talk to it; plain values, secrets hidden from `repr`.
+
+    `endpoint` empty means Amazon's own for `region`. Without `access_key` the machine's own credentials are
+    used (instance role, AWS_* variables, profile). `prefix` goes before every key. `verify` is True or a file
+    of CA certificates; `proxy` a URL or "". `connections` should be at least twice the slots of a worker.
+    Times are in seconds, sizes in bytes; `attempts` counts the first try.
+    """
+
+    bucket: str
+    endpoint: str = ""
+    region: str = "us-east-1"
+    access_key: str = ""
+    secret_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+    prefix: str = ""
+    path_style: bool = True
+    sign_payload: bool = False
+    verify: bool | str = True
+    proxy: str = field(default="", repr=False)
+    part_size: int = PART_SIZE
+    connections: int = 32
+    attempts: int = 3
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+
+
+class S3Store:
+    """A BlobStore in one bucket and prefix; safe for threads and across forks."""
+
+    def __init__(self, options: S3Options) -> None:
+        self._options = options
+        self._prefix = f"{options.prefix.strip('/')}/" if options.prefix.strip("/") else ""
+        self._client: Any = None
+        self._owner = 0
+        self._lock = threading.Lock()
+
+    def stat(self, key: str) -> StoredObject | None:
+        try:
+            with self.faults(f"look at {key}"):
+                answer = self.client.head_object(**self.at(key))
+        except FileNotFoundError:
+            return None
+        return StoredObject(key, int(answer["ContentLength"]))
+
+    def get_bytes(self, key: str, limit: int) -> bytes | None:
+        try:
+            with self.open(key) as chunks:
+                data = bytearray()
+                for chunk in chunks:
+                    data += chunk
+                    if len(data) > limit:
+                        raise LimitExceeded(f"{key} has more than the {limit} bytes allowed")
+                return bytes(data)
+        except FileNotFoundError:
+            return None
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        with self.faults(f"write {key}"):
+            self.client.put_object(**self.at(key), Body=data)
+
+    @contextmanager
+    def open(self, key: str, offset: int = 0) -> Iterator[Iterator[bytes]]:
+        wanted = {"Range": f"bytes={offset}-"} if offset else {}
+        try:
+            with self.faults(f"read {key}"):
+                answer = self.client.get_object(**self.at(key), **wanted)
+        except _PastEndError:
+            yield iter(())
+            return
+        body = answer["Body"]
+        try:
+            if offset and not answer.get("ContentRange", "").startswith(f"bytes {offset}-"):
+                raise StoreUnavailable(f"{self.describe()} cannot read {key}: it does not answer byte ranges")
+            yield self._chunks(body, key, int(answer["ContentLength"]))
+        finally:
+            body.close()
+
+    def _chunks(self, body: Any, key: str, left: int) -> Iterator[bytes]:
+        while left:
+            with self.faults(f"read {key}"):
+                chunk = body.read(min(READ_CHUNK, left))
+            if not chunk:
+                raise StoreUnavailable(f"{self.describe()} ended {key} {left} bytes early")
+            left -= len(chunk)
+            yield chunk
+
+    def writer(self, key: str, proof_for: str, size: int, token: str) -> S3Writer:
+        return S3Writer(self, key, digest=proof_for, size=size, token=token, part=self._options.part_size)
+
+    def delete(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError), self.faults(f"delete {key}"):
+            self.client.delete_object(**self.at(key))
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        more: dict[str, Any] = {}
+        while True:
+            with self.faults(f"list {prefix or 'the store'}"):
+                page = self.client.list_objects_v2(
+                    Bucket=self._options.bucket, Prefix=self._prefix + prefix, MaxKeys=_PAGE, **more
+                )
+            for entry in page.get("Contents", ()):
+                yield StoredObject(entry["Key"].removeprefix(self._prefix), int(entry["Size"]))
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        more: dict[str, Any] = {}
+        while True:
+            with self.faults("list unfinished uploads"):
+                page = self.client.list_multipart_uploads(
+                    Bucket=self._options.bucket, Prefix=self._prefix, MaxUploads=_PAGE, **more
+                )
+            for entry in page.get("Uploads", ()):
+                key = entry["Key"].removeprefix(self._prefix)
+                yield Unfinished(key, entry["UploadId"], "", entry["Initiated"].timestamp())
+            if not page.get("IsTruncated"):
+                return
+            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def discard(self, write: Unfinished) -> None:
+        with contextlib.suppress(_UploadGoneError, FileNotFoundError), self.faults("abort an upload"):
+            self.client.abort_multipart_upload(**self.at(write.key), UploadId=write.handle)
+
+    def check(self) -> None:
+        key = f"probe-{secrets.token_hex(8)}"
+        self.put_bytes(key, b"probe")
+        try:
+            if self.get_bytes(key, 16) != b"probe":
+                raise StoreUnavailable(f"{self.describe()} did not give back what was written to it")
+        finally:
+            self.delete(key)
+
+    def describe(self) -> str:
+        parts = urlsplit(self._options.endpoint)
+        port = f":{parts.port}" if parts.port else ""
+        place = f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else self._options.region
+        under = f", prefix {self._prefix}" if self._prefix else ""
+        return f"S3 bucket {self._options.bucket} at {place}{under}"
+
+    def make_bucket(self) -> None:
+        """Creates the bucket unless it is there; for the demo and tests, where nobody else does."""
+        region = self._options.region
+        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        try:
+            self.client.create_bucket(Bucket=self._options.bucket, **place)
+        except ClientError as error:
+            if _code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                raise self._refused("make the bucket", error) from error
+        except BotoCoreError as error:
+            raise StoreUnavailable(self._broken("make the bucket", error)) from error
+
+    def close(self) -> None:
+        """Closes the connections of this process; the next use opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    @property
+    def client(self) -> Any:
+        """This process's client, made on first use; also after a fork."""
+        with self._lock:
+            if self._client is None or self._owner != os.getpid():
+                self._client = _make_client(self._options)
+                self._owner = os.getpid()
+            return self._client
+
+    def at(self, key: str) -> dict[str, str]:
+        """The request fields that name an object."""
+        return {"Bucket": self._options.bucket, "Key": self._prefix + key}
+
+    @contextmanager
+    def faults(self, action: str) -> Iterator[None]:
+        """Turns the client's errors into the port's: FileNotFoundError for a missing object, StoreFull, or
+        StoreUnavailable with one sentence that has no URL in it."""
+        try:
+            yield
+        except ClientError as error:
+            code = _code(error)
+            if code in MISSING:
+                raise FileNotFoundError(f"{self.describe()} cannot {action}: it is not there") from error
+            if code in UPLOAD_GONE:
+                raise _UploadGoneError(f"{self.describe()} cannot {action}: a sweep discarded it") from error
+            if code in PAST_END:
+                raise _PastEndError(f"{self.describe()} cannot {action}: it has fewer bytes") from error
+            raise self._refused(action, error) from error
+        except (BotoCoreError, OSError) as error:
+            raise StoreUnavailable(self._broken(action, error)) from error
+
+    def _refused(self, action: str, error: ClientError) -> Exception:
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return fault(self.describe(), action, _code(error), status)
+
+    def _broken(self, action: str, error: BaseException) -> str:
+        where = f"{self.describe()} cannot {action}"
+        if isinstance(error, ConnectTimeoutError | ReadTimeoutError):
+            return f"{where}: no answer for too long; check the server and the network"
+        if isinstance(error, SSLError):
+            return f"{where}: its certificate or handshake failed; give the right CA file for the store"
+        if isinstance(error, NoCredentialsError | PartialCredentialsError):
+            return f"{where}: no credentials; give the store an access key and a secret key"
+        if isinstance(error, ParamValidationError):
+            return f"{where}: the request is not a valid one; correct the name of the bucket"
+        return f"{where}: the connection failed ({type(error).__name__}); check the endpoint and the network"
+
+
+class _UploadGoneError(StoreUnavailable):
+    """The multipart upload is no longer there."""
+
+
+class _PastEndError(StoreUnavailable):
+    """Reading was asked to start at or after the end."""
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _make_client(options: S3Options) -> Any:
+    session = botocore.session.Session()
+    if options.access_key:
+        _isolate(session)
+        session.set_credentials(options.access_key, options.secret_key, options.session_token or None)
+    try:
+        return session.create_client(
+            "s3",
+            region_name=options.region,
+            endpoint_url=options.endpoint or None,
+            verify=options.verify,
+            config=_config(options),
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigInvalid(
+            "the store's endpoint or region is not a valid one; an endpoint reads http(s)://host[:port]"
+        ) from error
+
+
+def _isolate(session: Any) -> None:
+    """Pins every session variable to its default, so that no AWS_* variable or profile file has a say."""
+    values = session.get_component("config_store")
+    for name, (_, _, default, _) in botocore.configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
+        values.set_config_variable(name, default)
+    values.set_config_variable("s3", None)
+    values.set_config_variable("config_file", os.devnull)
+    values.set_config_variable("credentials_file", os.devnull)
+
+
+def _config(options: S3Options) -> Any:
+    proxies = {"http": options.proxy, "https": options.proxy} if options.proxy else {}
+    return Config(
+        signature_version="s3v4",  # otherwise signed URLs come in the old form that few servers still take
+        s3={
+            "addressing_style": "path" if options.path_style else "auto",
+            "payload_signing_enabled": options.sign_payload,
+        },
+        # The new defaults add a CRC trailer over https that Ceph 16 and older Swift answer with 411 or 501.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        connect_timeout=options.connect_timeout,
+        read_timeout=options.read_timeout,
+        max_pool_connections=options.connections,
+        retries={"mode": "standard", "total_max_attempts": options.attempts},
+        proxies=proxies,
+        defaults_mode="legacy",
+        ignore_configured_endpoint_urls=True,
+    )
