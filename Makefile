@@ -1,0 +1,90 @@
+# Everything a developer runs. `make` alone lists the targets; each sets up what it needs, once.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SWIFT := .venv-swift
+LOCKS := deploy/locks
+PIP := -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tools demo-tools swift test test-fast check lint types contracts format demo bench wheel locks clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: tools $(VENV)/installed $(SWIFT)/installed ## set up everything that test and demo need
+
+test: setup check ## run every check and every test, the ones on real servers too
+	$(BIN)/python -m pytest -p tests.no_skips
+
+test-fast: $(VENV)/installed check ## run the checks and the tests that need no server
+	$(BIN)/python -m pytest -p tests.no_skips -m "not servers"
+
+check: lint types contracts
+
+lint: $(VENV)/installed ## look for mistakes and for unusual formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed ## check the types
+	$(BIN)/mypy
+
+contracts: $(VENV)/installed ## check that imports only point down
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/installed ## put the code into its usual format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: demo-tools $(VENV)/installed $(SWIFT)/installed ## migrate sample images between two real registries (ONCE=1: then stop)
+	$(BIN)/python -m deploy.demo
+
+bench: demo-tools $(VENV)/installed $(SWIFT)/installed ## measure against skopeo on this machine
+	$(BIN)/python -m bench
+
+wheel: $(VENV)/installed ## build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+locks: ## resolve the dependencies anew (needs uv and the network)
+	@command -v uv >/dev/null || { echo "make locks needs uv (https://docs.astral.sh/uv)" >&2; exit 1; }
+	cd $(LOCKS) && for lock in "../../pyproject.toml -o run.lock" "--extra test ../../pyproject.toml -o test.lock" \
+	    "swift.in -o swift.lock"; do \
+	    uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade $$lock \
+	        >/dev/null || exit 1; \
+	done
+
+clean: ## remove environments, caches and everything made
+	rm -rf $(VENV) $(SWIFT) build dist .demo .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+swift: $(SWIFT)/installed ## install the S3 server of test and demo into its own environment
+
+tools:
+	@deploy/tools.sh docker-registry skopeo htpasswd rabbitmq-server
+
+demo-tools:
+	@deploy/tools.sh docker-registry skopeo htpasswd
+
+# The stamp files say that an environment holds what its lock says; with them, nothing asks the network again.
+$(VENV)/packages: $(LOCKS)/test.lock
+	$(call new-environment,$(VENV))
+	$(VENV)/bin/python $(PIP) --require-hashes -r $<
+	@touch $@
+
+$(VENV)/installed: $(VENV)/packages pyproject.toml
+	$(VENV)/bin/python $(PIP) --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(SWIFT)/installed: $(LOCKS)/swift.lock
+	$(call new-environment,$(SWIFT))
+	$(SWIFT)/bin/python $(PIP) --require-hashes -r $<
+	@touch $@
+
+define new-environment
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+    { echo "Python 3.11 or newer is needed; name one by: make PYTHON=python3.12" >&2; exit 1; }
+@$(PYTHON) -m venv --clear $(1) || \
+    { echo "No virtual environment can be made here; on Debian/Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+endef
