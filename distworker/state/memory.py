@@ -1,7 +1,8 @@
 """The ledger in this process's memory: the reference model of the contract, and what local mode runs on.
 
 It keeps every promise of `state/base.py` with one lock and an injectable clock, written from design
-section 3 and not from the Lua. It is as quick as the dictionaries it is made of; nothing outlives the process.
+section 3 and not from the Lua. It is as quick as the dictionaries it is made of; nothing outlives
+the process.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from distworker.state.base import (
     WorkerView,
 )
 from distworker.state.memory_graph import DELAY, LAYERS, QUEUED, RUN, WAIT, Graph, Job, Step, slot_of
-from distworker.state.rules import Rules, admission_window, layer_window
+from distworker.state.rules import Rules, admission_window, layer_window, never_there, worker_lost
 from distworker.state.texts import step_text
 
 _Answer = bool | str
@@ -320,7 +321,7 @@ class MemoryLedger:
                 return True
             found.rounds += 1
             if found.rounds > self.rules.rounds:
-                missing = ", ".join(spec.id for spec in needs)
+                missing = [spec.id for spec in needs]
                 self._graph.fail(found, found.via, never_there(missing, self.rules.rounds))
                 return True
             self._graph.land(found)
@@ -478,15 +479,3 @@ class MemoryLedger:
 
     def check(self) -> Mapping[str, Any]:
         return {"server": "memory", "version": "", "persistence": "none", "policy": "noeviction"}
-
-
-def worker_lost(attempts: int) -> dict[str, Any]:
-    """The error of a step that died with its worker too often."""
-    message = f"the worker running this step died or stalled; it was tried {attempts} times"
-    return {"code": "worker_lost", "message": message, "retry": False}
-
-
-def never_there(missing: str, rounds: int) -> dict[str, Any]:
-    """The error of a step that found the same things missing again and again."""
-    message = f"still missing after {rounds} rounds of fetching it again: {missing}"
-    return {"code": "blob_unknown", "message": message, "retry": False}

@@ -306,7 +306,7 @@ class Graph:
         """The step is gone, with every need that nobody else wants."""
         self.land(step)
         del self.steps[step.id]
-        for need in step.barrier:
+        for need in sorted(step.barrier):
             self.leave(need, step.id)
 
     def deliver(self, step_id: str, subscribers: Iterable[str], delivered: Delivered) -> None:

@@ -7,7 +7,9 @@ about a lease loses work, so they change with a release.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +54,15 @@ def admission_window(slots: int) -> int:
 def layer_window(window: int) -> int:
     """The part uploads and downloads may take, so that publish and plan never wait behind large layers."""
     return window - max(1, window // 8)
+
+
+def worker_lost(attempts: int) -> dict[str, Any]:
+    """The error of a step that died with its worker too often."""
+    message = f"the worker running this step died or stalled; it was tried {attempts} times"
+    return {"code": "worker_lost", "message": message, "retry": False}
+
+
+def never_there(missing: Sequence[str], rounds: int) -> dict[str, Any]:
+    """The error of a step that found the same things missing again and again."""
+    message = f"still missing after {rounds} rounds of fetching it again: {', '.join(missing)}"
+    return {"code": "blob_unknown", "message": message, "retry": False}

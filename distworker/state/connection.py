@@ -1,0 +1,182 @@
+"""The connection to Redis or Valkey: time-outs, retries, the checks made before any work, errors as ours.
+
+It promises that a caller sees `StateUnavailable` with a sentence that says what to do, never a redis
+exception and never the URL's password. It refuses servers on which the ledger would lose work: Cluster (its
+scripts touch many slots), versions before 6.2 (LMOVE, ZADD GT), and any eviction policy but `noeviction`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from distworker import names
+from distworker.errors import ConfigInvalid, InternalError, StateUnavailable
+from distworker.state.keys import DEFAULT_PREFIX, key, lua_table
+from distworker.state.rules import Rules
+
+CONNECT_TIMEOUT = 5.0  #: seconds; a server that is there answers at once
+SOCKET_TIMEOUT = 30.0  #: seconds; longer than any script of ours, short enough to notice a dead peer
+HEALTH_CHECK = 25  #: seconds a connection may idle before it is tried with a PING (half-open connections)
+RETRIES = 3  #: after a connection error; every operation is safe to repeat
+OLDEST = (6, 2)
+
+#: Heads that every script starts with, in this order.
+HEADS = ("_common", "_graph", "_back")
+
+#: What the server says first → what a person should know and do.
+REMEDIES: Mapping[str, str] = {
+    "OOM": "is out of memory: raise maxmemory or let running jobs finish",
+    "READONLY": "is a read-only replica: point the URL at the primary",
+    "MISCONF": "cannot save to its disk and refuses writes: look at its log, free disk space",
+    "LOADING": "is still loading its data: try again in a moment",
+    "NOAUTH": "wants a password: put it into the URL",
+    "WRONGPASS": "refused the user or password in the URL",
+    "NOPERM": "does not let this user run what the ledger needs: allow EVALSHA and the keys of its prefix",
+    "MASTERDOWN": "has lost its primary",
+    "BUSY": "is busy with a script that does not end",
+}
+
+
+def place_of(url: str) -> str:
+    """`host:port/db` of a Redis URL: what may be shown of it."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path
+    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}"
+
+
+@lru_cache(maxsize=64)
+def script_text(name: str) -> str:
+    """The whole script: the key table, the shared heads, the operation."""
+    folder = files("distworker.state") / "scripts"
+    return lua_table() + "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in (*HEADS, name))
+
+
+class Connection:
+    """Runs the ledger's scripts and plain commands. `clock_offset` (seconds) moves its time, for tests."""
+
+    def __init__(self, url: str, prefix: str = DEFAULT_PREFIX, rules: Rules | None = None) -> None:
+        self.place = place_of(url)
+        self.rules = rules or Rules()
+        self.prefix = prefix
+        self.clock_offset = 0.0
+        tcp: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_keepalive": True}
+        try:
+            self.client: redis.Redis = redis.Redis.from_url(
+                url,
+                decode_responses=True,
+                socket_timeout=SOCKET_TIMEOUT,
+                **({} if url.startswith("unix:") else tcp),
+                health_check_interval=HEALTH_CHECK,
+                retry=Retry(ExponentialBackoff(cap=1.0, base=0.1), RETRIES),
+                retry_on_error=[redis.ConnectionError],
+            )
+        except ValueError as error:
+            raise ConfigInvalid("the Redis URL must start with redis://, rediss:// or unix://") from error
+        self._scripts: dict[str, Any] = {}
+
+    def key(self, name: str, suffix: str = "") -> str:
+        """The key of a row of `keys.TABLE`."""
+        return key(self.prefix, name, suffix)
+
+    def run(self, script: str, *args: str | int) -> Any:
+        """Run a script by its hash; the server is sent the text when it does not know it."""
+        with self.errors():
+            if script not in self._scripts:
+                self._scripts[script] = self.client.register_script(script_text(script))
+            return self._scripts[script](keys=(), args=(self.prefix, self._rules_json(), *args))
+
+    def _rules_json(self) -> str:
+        return rules_json(self.rules, int(self.clock_offset * 1000))
+
+    def close(self) -> None:
+        """Give up the sockets."""
+        self.client.close()
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn what redis-py raises into our errors."""
+        try:
+            yield
+        except redis.AuthenticationError as error:
+            raise self._unavailable(REMEDIES["WRONGPASS"]) from error
+        except redis.ResponseError as error:
+            raise self._answer_error(str(error)) from error
+        except (redis.TimeoutError, TimeoutError) as error:
+            raise self._unavailable("did not answer in time") from error
+        except (redis.ConnectionError, OSError) as error:
+            raise self._unavailable("cannot be reached: is it running, and is the URL right?") from error
+        except redis.RedisError as error:
+            raise self._unavailable(f"failed ({type(error).__name__})") from error
+
+    def _answer_error(self, text: str) -> Exception:
+        for word, remedy in REMEDIES.items():
+            if text.startswith(word) or f" {word} " in text or f"-{word} " in text:
+                return self._unavailable(remedy)
+        # redis-py strips the code of some answers and keeps their sentence
+        for sentence, word in (
+            ("OOM", "OOM"),
+            ("read only replica", "READONLY"),
+            ("command not allowed when used memory", "OOM"),
+        ):
+            if sentence in text:
+                return self._unavailable(REMEDIES[word])
+        return InternalError(f"Redis at {self.place} refused a ledger command: {text}")
+
+    def _unavailable(self, what: str) -> StateUnavailable:
+        return StateUnavailable(f"Redis at {self.place} {what}", phase="state")
+
+    def check(self) -> Mapping[str, Any]:
+        """What the server is; raises StateUnavailable with the remedy when the ledger must not run on it."""
+        with self.errors():
+            info: Mapping[str, Any] = self.client.info("default")
+        version = str(info.get("redis_version", "0"))
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+            raise self._unavailable(f"is version {version}; 6.2 or newer, or Valkey, is needed")
+        if int(info.get("cluster_enabled", 0)) or info.get("redis_mode") == "cluster":
+            raise self._unavailable(
+                "runs in cluster mode, which is not supported: use one primary (with replicas)"
+            )
+        policy = str(info.get("maxmemory_policy") or self._policy())
+        if policy not in ("noeviction", "unknown"):
+            raise self._unavailable(
+                f"evicts keys when full (maxmemory-policy {policy}): run CONFIG SET maxmemory-policy noeviction "
+                "and put it into its configuration"
+            )
+        append = bool(int(info.get("aof_enabled", 0)))
+        return {
+            "server": "valkey" if info.get("valkey_version") else "redis",
+            "version": str(info.get("valkey_version") or version),
+            "persistence": "aof" if append else "rdb" if info.get("rdb_last_save_time") else "none",
+            "policy": policy,
+            "role": str(info.get("role", "unknown")),
+            "used_memory": int(info.get("used_memory", 0)),
+            "maxmemory": int(info.get("maxmemory", 0)),
+        }
+
+    def _policy(self) -> str:
+        """Some INFO answers leave the policy out; CONFIG may be refused as well."""
+        try:
+            answer: Mapping[Any, Any] = self.client.config_get("maxmemory-policy")
+        except redis.RedisError:
+            return "unknown"
+        return str(answer.get("maxmemory-policy", "unknown"))
+
+
+@lru_cache(maxsize=16)
+def rules_json(rules: Rules, offset: int) -> str:
+    """The rules as the scripts read them: times in milliseconds."""
+    times = ("lease", "resend", "resend_cap", "gap", "reap_every", "keep", "answer", "hint")
+    record = {name: int(value * 1000) if name in times else value for name, value in asdict(rules).items()}
+    return json.dumps({**record, "live": int(rules.live * 1000), "offset": offset, "v": names.VERSION})

@@ -1,0 +1,37 @@
+-- reap(worker_lost error JSON): how many overdue steps went back; 0 for all but one caller each second.
+-- keys     reaped due fly_control fly_layers seen slots info; everything else by _graph.lua
+local last = tonumber(redis.call('GET', key('reaped')) or '-1')
+local since = now - last
+if last >= 0 and since >= 0 and since < R.reap_every then return 0 end
+redis.call('SET', key('reaped'), now)
+if last >= 0 and (since < 0 or since > R.gap) then
+  -- an outage or a clock jump: leases ran out through nobody's fault
+  for _, name in ipairs({'fly_control', 'fly_layers'}) do
+    for _, id in ipairs(redis.call('SMEMBERS', key(name))) do
+      local r = get(id)
+      if r and r.st == 'run' then redis.call('ZADD', key('due'), 'XX', 'GT', now + R.lease, id) end
+    end
+  end
+end
+for _, owner in ipairs(redis.call('ZRANGEBYSCORE', key('seen'), '-inf', now - R.live)) do
+  redis.call('ZREM', key('seen'), owner)
+  redis.call('HDEL', key('slots'), owner)
+  redis.call('HDEL', key('info'), owner)
+end
+local returned = 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, R.batch)) do
+  local r = get(id)
+  if not r then
+    redis.call('ZREM', key('due'), id)
+  elseif redis.call('ZSCORE', key('due'), id) then
+    if r.k then drop(r)
+    elseif r.st == 'run' then charge(r, ARGV[3], true, 0, false)
+    else
+      land(r)
+      advance(r)
+    end
+    returned = returned + 1
+  end
+end
+flush()
+return returned

@@ -1,0 +1,13 @@
+-- release(step, token, delay ms, pause): 'done', or '' when the token no longer holds.
+-- keys     answer pause; everything else by _graph.lua
+local id, token, delay, pause = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local r = held_by(id, token)
+if not r then return answered(token) end
+if pause ~= '' and delay > 0 and (r.p.o or '') ~= '' then
+  local name = key('pause', pause == 'origin' and r.p.o or slot_of(r.p) .. '|' .. kind(id))
+  local ends = math.max(now + delay, tonumber(redis.call('GET', name) or '0'))
+  redis.call('SET', name, ends, 'PX', ends - now)
+end
+if r.k then drop(r) else later(r, delay) end
+flush()
+return answer(token, 'done')
