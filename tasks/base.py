@@ -6,6 +6,7 @@ into a message is shown or logged unredacted.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -21,6 +22,8 @@ from distworker.service.runner import StepFailed
 from distworker.service.wiring import Services, build_services
 from tasks.app import settings
 from tasks.graph import KIND_OF, dispatch
+
+log = logging.getLogger(__name__)
 
 #: Longest argument text kept: the brokers' headers and Flower's table are no place for a whole job.
 SHOWN_LIMIT = 500
@@ -80,6 +83,12 @@ def services() -> Services:
     return _Process.services
 
 
+def refuse(error: DistworkerError) -> NoReturn:
+    """`fail` for what came before the runner, which logs its own failures."""
+    log.warning("message refused: %s", error)
+    fail(error)
+
+
 def fail(error: Exception) -> NoReturn:
     """End the task as FAILURE with the typed error. Its cause is cut off: Flower shows whole tracebacks."""
     raise TaskFailed(redact(str(error))) from None
@@ -120,7 +129,11 @@ def read_step(task: str, args: Sequence[Any], message: Mapping[str, Any]) -> str
 def run_step(task: str, args: Sequence[Any], message: Mapping[str, Any]) -> str:
     """Run the step a message names and return the sentence about it; a failed step raises `TaskFailed`."""
     try:
-        return services().runner.run(read_step(task, args, message))
+        step = read_step(task, args, message)
+    except DistworkerError as error:
+        refuse(error)
+    try:
+        return services().runner.run(step)
     except (StepFailed, DistworkerError) as error:
         fail(error)
 
@@ -134,4 +147,4 @@ def submit(args: Sequence[Any], request: Mapping[str, Any]) -> str:
         check_version(request)
         return services().jobs.submit(request)
     except DistworkerError as error:
-        fail(error)
+        refuse(error)

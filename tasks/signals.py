@@ -37,7 +37,19 @@ def set_up_logging(loglevel: int | None = None, **_: Any) -> None:
     """Our log instead of Celery's; `-l` of the command line is stronger than the settings."""
     wanted = settings().settings.log
     given = loglevel if loglevel and loglevel != logging.WARNING else None  # WARNING is Celery's "not given"
-    logs.setup(wanted.format, logging.getLevelName(given).lower() if given else wanted.level)
+    level = logging.getLevelName(given).lower() if given else wanted.level
+    logs.setup(wanted.format, level)
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logger = logging.getLogger(name)
+        logger.addFilter(_without_data)
+        if level != "debug":
+            logger.setLevel(logging.WARNING)  # the runner says the same once, with job and image on it
+
+
+def _without_data(record: logging.LogRecord) -> bool:
+    """Celery puts a task's whole context beside its message; ours hold all of it in the line itself."""
+    record.__dict__.pop("data", None)
+    return True
 
 
 @celeryd_after_setup.connect(weak=False)
@@ -54,6 +66,9 @@ def prepare(instance: Any, **_: Any) -> None:
         make_services(instance.concurrency)
     except DistworkerError as error:
         raise SystemExit(f"distworker: {error}") from None
+    except Exception as error:
+        log.exception("The worker cannot start.")
+        raise SystemExit(f"distworker: internal: {type(error).__name__} at the start") from None
 
 
 @worker_ready.connect(weak=False)

@@ -83,15 +83,24 @@ def test_a_worker_shows_as_many_slots_as_it_has_threads(monkeypatch: pytest.Monk
     assert made == [9]
 
 
-def test_settings_that_cannot_work_end_the_worker_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConfigInvalid("store.bucket: missing"), r"config_invalid: store\.bucket: missing"),
+        (RuntimeError("a bug"), "internal: RuntimeError"),
+    ],
+)
+def test_what_cannot_work_ends_the_worker_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
     """Celery would log an ordinary error of a signal handler and go on without the runner's threads."""
 
     def broken(slots: int) -> None:
-        raise ConfigInvalid("store.bucket: missing")
+        raise error
 
     monkeypatch.setattr(signals, "make_services", broken)
 
-    with pytest.raises(SystemExit, match=r"config_invalid: store\.bucket: missing"):
+    with pytest.raises(SystemExit, match=said):
         signals.prepare(instance=SimpleNamespace(pool_cls=Threads, concurrency=1))
 
 
