@@ -8,11 +8,10 @@ differs.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from distworker.blobstore.base import BlobStore
 from distworker.errors import DistworkerError
@@ -20,9 +19,6 @@ from distworker.registry.base import Registries
 from distworker.service.fingerprints import MEANING, differing
 from distworker.settings import Config, shown
 from distworker.state.base import Ledger, WorkerView
-
-#: Oldest Redis whose scripts and commands the ledger uses; Valkey has them all.
-REDIS_OLDEST: Final = (6, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,35 +89,18 @@ def _broker(patient: Patient) -> Check:
 
 
 def _redis(patient: Patient) -> Iterator[Check]:
+    """The ledger judges version, mode and eviction policy; whether data lasts is the operator's choice."""
     address = shown(patient.config.settings.redis_url)
     try:
         facts = patient.ledger.check()
     except DistworkerError as error:
         yield Check("redis", False, f"{address}: {error}", "start Redis or Valkey, or correct redis_url")
         return
-    version = str(facts.get("version", ""))
-    old = _version(version) < REDIS_OLDEST
-    server = f"{facts.get('server', 'redis')} {version}".strip()
-    yield Check("redis", not old, f"{address}: {server}", "use Redis 6.2 or later, or Valkey" if old else "")
-    policy = str(facts.get("policy", "unknown"))
-    yield Check(
-        "redis policy",
-        policy in {"noeviction", "unknown"},
-        f"maxmemory-policy {policy}",
-        "" if policy == "noeviction" else "set maxmemory-policy noeviction: an evicted record is lost work",
-    )
-    lasting = bool(facts.get("aof"))
-    yield Check(
-        "redis persistence",
-        True,
-        f"append-only file {'on' if lasting else 'off'}",
-        "" if lasting else "set appendonly yes: without it a restart of Redis loses open jobs",
-    )
-
-
-def _version(text: str) -> tuple[int, ...]:
-    numbers = re.findall(r"\d+", text)
-    return tuple(int(n) for n in numbers[:2]) if numbers else REDIS_OLDEST
+    server = f"{facts.get('server', 'redis')} {facts.get('version', '')}".strip()
+    yield Check("redis", True, f"{address}: {server}, maxmemory-policy {facts.get('policy', 'unknown')}")
+    kept = str(facts.get("persistence", "unknown"))
+    remedy = "" if kept == "aof" else "set appendonly yes: without it a restart of Redis loses open jobs"
+    yield Check("redis persistence", True, kept, remedy)
 
 
 def _store(patient: Patient) -> Check:

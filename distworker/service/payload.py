@@ -15,12 +15,11 @@ from typing import Any, Final
 
 from distworker.errors import InvalidReference, InvalidRequest, RequestError
 from distworker.names import VERSION
+from distworker.plan.codec import KINDS, LABELS_MAX, PAIRS_MAX, PLATFORMS_MAX
 from distworker.plan.model import REGISTRY, STORE, JobRequest, Pair, Place
 from distworker.platforms import Platform
 from distworker.reference import Reference
 
-KINDS: Final = ("copy", "pull", "push", "migrate")
-PAIRS_MAX: Final = 100_000
 #: Fields of a whole request, and those of each pair (a request with one pair may carry them itself).
 PAIR_FIELDS: Final = (
     "source",
@@ -155,6 +154,8 @@ def _platforms(item: Mapping[str, Any], where: str) -> tuple[Platform, ...]:
         return ()
     if isinstance(listed, str) or not isinstance(listed, Sequence):
         raise _bad(field, 'expected a list such as ["linux/amd64", "linux/arm64"]')
+    if len(listed) > PLATFORMS_MAX:
+        raise _bad(field, f"at most {PLATFORMS_MAX} platforms")
     found = []
     for number, text in enumerate(listed):
         if not isinstance(text, str):
@@ -193,6 +194,8 @@ def _labels(payload: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         isinstance(part, str) and len(part) <= 200 for pair in labels.items() for part in pair
     ):
         raise _bad("labels", "expected a mapping of text to text, each at most 200 characters")
+    if len(labels) > LABELS_MAX:
+        raise _bad("labels", f"at most {LABELS_MAX} labels")
     return tuple(sorted(labels.items()))
 
 

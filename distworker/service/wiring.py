@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from distworker import __version__
 from distworker.blobstore.base import BlobStore
@@ -30,8 +30,10 @@ from distworker.service.local import LOCAL_SLOTS, LocalService, cache_folder
 from distworker.service.runner import Dispatcher, Equipment, Presence, Runner
 from distworker.service.submit import Producer
 from distworker.settings import DEFAULT, Config, RegistrySettings, Settings
-from distworker.state.base import Ledger
 from distworker.steps.table import STEPS
+
+if TYPE_CHECKING:
+    from distworker.state.ledger import RedisLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,16 @@ class Services:
     """What a worker process has."""
 
     config: Config
-    ledger: Ledger
+    ledger: RedisLedger
     store: BlobStore
     registries: RegistryPool
     jobs: Jobs
     runner: Runner
+
+    def close(self) -> None:
+        """Close idle connections, after the runner stopped."""
+        self.registries.close()
+        self.ledger.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Client:
     """What a producer has: the command line, an API process. A context that closes what it opened."""
 
     config: Config
-    ledger: Ledger
+    ledger: RedisLedger
     jobs: Jobs
     producer: Producer
 
@@ -62,6 +69,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.producer.close()
+        self.ledger.close()
 
 
 def build_services(config: Config, dispatch: Dispatcher) -> Services:
@@ -123,11 +131,11 @@ def build_patient(config: Config) -> Patient:
 # --- adapters ---------------------------------------------------------------------------------------------
 
 
-def build_ledger(settings: Settings) -> Ledger:
+def build_ledger(settings: Settings) -> RedisLedger:
     """The ledger in Redis."""
     from distworker.state.ledger import RedisLedger  # noqa: PLC0415 - see the module text
 
-    return RedisLedger.connect(settings.redis_url, settings.redis_prefix)
+    return RedisLedger(settings.redis_url, settings.redis_prefix)
 
 
 def build_producer(settings: Settings) -> Producer:
@@ -177,7 +185,7 @@ def build_registries(config: Config, docker_config: str = "") -> RegistryPool:
 
 
 def user_docker_config() -> str:
-    """The docker config file of whoever runs this: for local runs only, a service reads what its operator names."""
+    """The docker config of whoever runs this: for local runs; a service reads what its operator names."""
     folder = os.environ.get("DOCKER_CONFIG")
     return str((Path(folder) if folder else Path.home() / ".docker") / "config.json")
 

@@ -79,7 +79,9 @@ def test_a_finished_step_is_done_and_what_it_made_ready_is_sent() -> None:
     # Given a step that spawns another
     def work(context: Context, claim: Claim) -> Answer:
         spawned = StepSpec("m:a-0", "a", {"v": 1})
-        return Done("two images", Change(spawn=(spawned,), total=1, cursor=1) if claim.id == "j:a" else Change())
+        return Done(
+            "two images", Change(spawn=(spawned,), total=1, cursor=1) if claim.id == "j:a" else Change()
+        )
 
     bench = Bench(work)
     # When it runs

@@ -135,7 +135,7 @@ def test_no_secret_is_ever_shown(place: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("DISTWORKER_REDIS_URL", "redis://:s3cr3t@cache:6379/1")
     monkeypatch.setenv("DISTWORKER_BROKER_URL", "amqp://user:s3cr3t@rabbit//")
     config = load()
-    rows = dict((key, value) for key, value, _ in config.rows())
+    rows = {key: value for key, value, _ in config.rows()}
     assert rows["redis_url"] == "redis://***@cache:6379/1"
     assert rows["store.secret_key"] == "***"
     assert "s3cr3t" not in str(rows) + repr(config.settings.redis_url and config.settings.store.secret_key)
@@ -226,8 +226,8 @@ def test_the_samples_show_the_defaults() -> None:
     _write(Path("samples/distworker.toml"), _uncommented(here / "distworker.toml"))
     _write(Path("samples/registries.toml"), _uncommented(here / "registries.toml"))
     _write(Path("etc"), "")
-    shown_there = dict((key, value) for key, value, _ in load("samples/distworker.toml").rows())
-    defaults = dict((key, value) for key, value, _ in load(_write(Path("empty.toml"), "")).rows())
+    shown_there = {key: value for key, value, _ in load("samples/distworker.toml").rows()}
+    defaults = {key: value for key, value, _ in load(_write(Path("empty.toml"), "")).rows()}
     examples = {"broker_url", "docker_config", "registries"}
     assert {key: value for key, value in shown_there.items() if key not in examples} == {
         key: value for key, value in defaults.items() if key not in examples

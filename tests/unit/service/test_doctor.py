@@ -1,0 +1,138 @@
+"""What the doctor finds, says, and never says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import SecretStr
+
+from distworker.blobstore.base import BlobStore
+from distworker.blobstore.memory import MemoryStore
+from distworker.errors import NotARegistry, StateUnavailable, StoreUnavailable
+from distworker.registry.base import Registries
+from distworker.service.doctor import Check, Patient, examine
+from distworker.service.fingerprints import differing, fingerprints
+from distworker.settings import Config, RegistrySettings, Settings, StoreSettings
+from distworker.state.memory import MemoryLedger
+
+
+def config(secret: str = "s3cr3t", **changes: Any) -> Config:
+    """Settings with secrets in all places."""
+    store = StoreSettings(bucket="images", secret_key=SecretStr(secret))
+    settings = Settings(redis_url="redis://:s3cr3t@cache:6379/1", store=store)
+    tables = {
+        "hub.example": RegistrySettings(
+            username="robot", password=SecretStr(changes.pop("password", "s3cr3t"))
+        )
+    }
+    return Config(settings, tables, {}, **changes)
+
+
+class Broker:
+    """Answers, or does not."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def ping(self) -> str:
+        if self.error:
+            raise self.error
+        return "redis://cache"
+
+
+class Hub:
+    """Registries whose ping ends as told."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def client(self, host: str, credential: str = "") -> Any:
+        return self
+
+    def ping(self) -> None:
+        if self.error:
+            raise self.error
+
+
+def findings(**parts: Any) -> Mapping[str, Check]:
+    """The checks by name; every part is well unless given."""
+    ours: Config = parts.pop("config", config())
+    ledger = parts.pop("ledger", None) or MemoryLedger()
+    store: BlobStore = parts.pop("store", None) or MemoryStore()
+    hub: Registries = parts.pop("hub", Hub())
+    patient = Patient(
+        config=ours,
+        broker=parts.pop("broker", Broker()),
+        ledger=ledger,
+        store=lambda: store,
+        registries=lambda: hub,
+        marks=fingerprints(ours),
+    )
+    return {check.name: check for check in examine(patient)}
+
+
+def test_a_healthy_fleet_is_all_well() -> None:
+    """Each part has its line, and none is a complaint."""
+    ledger = MemoryLedger()
+    ledger.beat("w1", 4, {"fingerprints": fingerprints(config())}, [])
+    found = findings(ledger=ledger)
+    assert [check.name for check in found.values() if not check.ok] == []
+    assert {"broker", "redis", "store", "workers", "worker w1", "registry hub.example"} <= set(found)
+
+
+def test_each_part_that_is_away_has_a_remedy_and_hides_nothing_else() -> None:
+    """One broken server must not keep the doctor from looking at the others."""
+
+    class NoRedis(MemoryLedger):
+        def check(self) -> Mapping[str, Any]:
+            raise StateUnavailable("Redis at cache:6379/1 cannot be reached")
+
+    class NoStore(MemoryStore):
+        def check(self) -> None:
+            raise StoreUnavailable("the bucket does not answer")
+
+    found = findings(
+        ledger=NoRedis(),
+        store=NoStore(),
+        broker=Broker(StateUnavailable("the broker is away")),
+        hub=Hub(NotARegistry("a web page")),
+    )
+    broken = {name: check for name, check in found.items() if not check.ok}
+    assert set(broken) == {"broker", "redis", "store", "workers", "registry hub.example"}
+    assert all(check.remedy for check in broken.values())
+
+
+def test_no_worker_names_both_ways_out() -> None:
+    """Start one, or do without."""
+    check = findings()["workers"]
+    assert not check.ok
+    assert "celery -A tasks worker" in check.remedy and "--local" in check.remedy
+
+
+def test_a_worker_with_other_credentials_is_found_out() -> None:
+    """It would fail with a login error that nobody could explain."""
+    ledger = MemoryLedger()
+    ledger.beat("w1", 4, {"fingerprints": fingerprints(config(password="old"))}, [])
+    check = findings(ledger=ledger)["worker w1"]
+    assert not check.ok
+    assert "passwords" in check.detail and "[store]" not in check.detail
+
+
+def test_another_store_secret_is_named_as_the_one_cause() -> None:
+    """All marks hang on it, so the others say nothing."""
+    assert differing(fingerprints(config()), fingerprints(config(secret="other"))) == ["key"]
+    assert differing(fingerprints(config()), {}) == ["key"]
+
+
+def test_marks_are_equal_for_equal_settings_and_show_nothing() -> None:
+    """Short, repeatable, and without the values."""
+    assert fingerprints(config()) == fingerprints(config())
+    assert "s3cr3t" not in str(fingerprints(config()))
+
+
+def test_no_secret_is_in_any_finding() -> None:
+    """People paste the doctor's answer into tickets."""
+    found = findings(config=config(unknown=("DISTWORKER_PORT",)))
+    assert "s3cr3t" not in str([check.to_dict() for check in found.values()])
+    assert "DISTWORKER_PORT" in str(found)
