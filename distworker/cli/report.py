@@ -146,16 +146,16 @@ def short(digest: str) -> str:
 
 
 def step_name(step: str, record: Mapping[str, Any]) -> str:
-    """What a running step is: its own sentence if it has one, else verb and short digest or image."""
-    text = str(record.get("text", ""))
-    if text:
-        return clean(text, 120)
-    rest = step[2:]
-    for part in rest.replace("@", "/").split("/"):
+    """What a running step is, in few words: verb and short digest of a layer, else the ledger's sentence."""
+    for part in step[2:].replace("@", "/").split("/"):
         if part.startswith("sha256:"):
-            rest = short(part)
-            break
-    return f"{VERBS.get(kind_of(step), 'step')} {rest}"
+            return f"{VERBS.get(kind_of(step), 'step')} {short(part)}"
+    return step_sentence(step, record)
+
+
+def step_sentence(step: str, record: Mapping[str, Any]) -> str:
+    """What a running step is, in full."""
+    return clean(str(record.get("text") or f"{VERBS.get(kind_of(step), 'step')} {step[2:]}"), 300)
 
 
 def heartbeat_line(view: JobView) -> str:
@@ -178,7 +178,7 @@ def running_lines(view: JobView) -> list[str]:
     """One line for each running step: what, how far, and who does it."""
     lines = []
     for step, record in view.running.items():
-        parts = [step_name(step, record)]
+        parts = [step_sentence(step, record)]
         if record.get("size"):
             parts.append(f"{size(record.get('moved', 0))} of {size(record['size'])}")
         if record.get("worker"):
