@@ -9,6 +9,7 @@ environment or runs a helper: a service reads only what its operator named.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import threading
@@ -193,18 +194,30 @@ def _read(path: Path) -> str:
         data = file.read(_FILE_MAX + 1)
     if len(data) > _FILE_MAX:
         raise ConfigInvalid(f"{path} is larger than any credential file; name another file")
-    try:
+    text = _text(data)
+    if text is None:
+        raise ConfigInvalid(f"{path} is not UTF-8 text")
+    return text
+
+
+def _text(data: bytes) -> str | None:
+    """None when it is not UTF-8. No parser's error may hang below ours: it would hold the secret."""
+    with contextlib.suppress(ValueError):
         return data.decode()
-    except UnicodeDecodeError:
-        raise ConfigInvalid(f"{path} is not UTF-8 text") from None
+    return None
+
+
+def _json(text: str) -> Any:
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
+    return None
 
 
 def _parse_auths(text: str, path: Path) -> dict[str, Credential]:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ConfigInvalid(f"{path} is not JSON", field="docker_config") from None
-    auths = document.get("auths") if isinstance(document, dict) else None
+    document = _json(text)
+    if not isinstance(document, dict):
+        raise ConfigInvalid(f"{path} is not a JSON object", field="docker_config")
+    auths = document.get("auths")
     found: dict[str, Credential] = {}
     for key, entry in (auths if isinstance(auths, dict) else {}).items():
         host = _host_of(key)
@@ -238,9 +251,10 @@ def _entry(entry: Mapping[str, Any], key: str, path: Path) -> Credential | None:
 
 def _split(auth: str, key: str, path: Path) -> tuple[str, str]:
     """user and password of base64 `user:password`; the password may hold colons, docker pads with NULs."""
-    try:
+    plain: str | None = None
+    with contextlib.suppress(ValueError):
         plain = base64.b64decode(auth, validate=True).decode().strip("\0")
-    except ValueError:
-        raise ConfigInvalid(f"{path}: the auth of {key} is not base64 text", field="docker_config") from None
+    if plain is None:
+        raise ConfigInvalid(f"{path}: the auth of {key} is not base64 text", field="docker_config")
     username, _, password = plain.partition(":")
     return username, password

@@ -7,6 +7,7 @@ never parsed: they are opaque, and nothing is decided from what is inside.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -157,10 +158,7 @@ def read_token(body: bytes, scopes: tuple[Scope, ...], now: float, clock: float)
     Raises:
         ProtocolError: not JSON, no token, or one no header can carry.
     """
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ProtocolError("the token server's answer is not JSON") from None
+    document = _json(body)
     if not isinstance(document, dict):
         raise ProtocolError("the token server's answer is not a JSON object")
     value = document.get("token") or document.get("access_token")
@@ -178,6 +176,13 @@ def _wider(key: TokenKey) -> list[TokenKey]:
         Scope(one.kind, one.name, ("pull", "push")) if one.actions == ("pull",) else one for one in key.scopes
     )
     return [] if wider == key.scopes else [TokenKey(key.realm, key.service, key.fingerprint, wider)]
+
+
+def _json(body: bytes) -> Any:
+    """The document, None when it is none: a parser's own error holds the text, which may be a token."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(body)
+    return None
 
 
 def _fits_a_header(value: str) -> bool:
