@@ -1,8 +1,8 @@
 """Digests: the names by which bytes are known, and the only way to prove that bytes match a name.
 
-`Digest` is text that passed the strict grammar (protocol.md S17: checked before it is used in a URL, a store key
-or a log). `Hasher` hashes while streaming; `Hasher.verify` gives a `Verified`, which nothing else makes and which a
-store demands before it lets a blob be seen.
+`Digest` is text that passed the strict grammar (protocol.md S17: checked before it is used in a URL, a store
+key or a log). `Hasher` hashes while streaming; `Hasher.verify` gives a `Verified`, which nothing else makes
+and which a store demands before it lets a blob be seen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _HEX = re.compile(r"[0-9a-f]+", re.ASCII)
 
 
 class Digest(str):
-    """`algorithm:hex`, checked. Make one with `Digest.parse`; it is a `str`, so it goes into JSON as it is."""
+    """`algorithm:hex`, checked. Make one with `Digest.parse`; it is a `str`, so it goes into JSON as it
+    is."""
 
     __slots__ = ()
 

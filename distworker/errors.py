@@ -33,7 +33,8 @@ MESSAGE_LIMIT = 500
 
 
 def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """One line of at most `limit` printable characters: foreign text may hold ANSI codes or forged log lines."""
+    """One line of at most `limit` printable characters: foreign text may hold ANSI codes or forged log
+    lines."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
@@ -42,8 +43,8 @@ class DistworkerError(Exception):
     """Anything distworker raises on purpose.
 
     Fields (all optional, `None` when unknown): `phase` (what was being done), `registry` (host[:port]),
-    `repository`, `reference` (tag or digest), `status` (HTTP status), `registry_code` (the registry's own code),
-    `field` (the request or settings field at fault), `delay` (seconds to wait before trying again).
+    `repository`, `reference` (tag or digest), `status` (HTTP status), `registry_code` (the registry's own
+    code), `field` (the request or settings field at fault), `delay` (seconds to wait before trying again).
     """
 
     code: ClassVar[str] = "internal"

@@ -11,8 +11,9 @@ from typing import Final
 #: Version of every message, record and payload written by this release.
 VERSION: Final = 1
 
-# --- Celery tasks -----------------------------------------------------------------------------------------------
-#: The one task other systems send: its only keyword arguments are the fields of a job request (docs/enqueue.md).
+# --- Celery tasks -------------------------------------------------------------------------------------------
+#: The one task other systems send: its only keyword arguments are the fields of a job request
+#: (docs/enqueue.md).
 SUBMIT_JOB: Final = "distworker.submit_job"
 #: The step tasks. Each carries `v` and `step`, nothing else.
 EXPAND_JOB: Final = "distworker.expand_job"
@@ -25,7 +26,7 @@ PUBLISH_IMAGE: Final = "distworker.publish_image"
 QUEUE_CONTROL: Final = "distworker.control"
 QUEUE_LAYERS: Final = "distworker.layers"
 
-# --- Steps ------------------------------------------------------------------------------------------------------
+# --- Steps --------------------------------------------------------------------------------------------------
 #: Step kinds in the order in which ready steps are admitted (publish first).
 PUBLISH: Final = "m"
 UPLOAD: Final = "u"

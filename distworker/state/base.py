@@ -1,15 +1,16 @@
 """The state port: the ledger of steps, jobs and slots. Truth is here; a message only says "look at step S".
 
-A job is opened with one `expand` step. Steps form a graph: a step waits behind a **barrier** of step ids and becomes
-ready in the same instant in which the last of them is done. Steps are shared: whoever needs a step that exists
-already **subscribes** to it instead of making another (this is the layer-dedup lock). Each subscriber brings its own
-`StepSpec`, its own way to do that work; the step runs the **home** subscriber's spec, and when the home fails or
-leaves it moves to the best remaining one.
+A job is opened with one `expand` step. Steps form a graph: a step waits behind a **barrier** of step ids and
+becomes ready in the same instant in which the last of them is done. Steps are shared: whoever needs a step
+that exists already **subscribes** to it instead of making another (this is the layer-dedup lock). Each
+subscriber brings its own `StepSpec`, its own way to do that work; the step runs the **home** subscriber's
+spec, and when the home fails or leaves it moves to the best remaining one.
 
 `publish` steps (`m:<image>`) are the images: they exist from expansion until the image closes.
 
-Every operation is atomic and idempotent, uses the server's time, and is fenced by the token that `claim` gave:
-a late caller gets `False`/nothing and changes nothing. Unknown ids and finished steps are never an error.
+Every operation is atomic and idempotent, uses the server's time, and is fenced by the token that `claim`
+gave: a late caller gets `False`/nothing and changes nothing. Unknown ids and finished steps are never an
+error.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class StepSpec:
     """One way to do one step, as its subscriber wants it done.
 
     `origin` and `credential` name the slot it takes while queued or running (empty origin: none).
-    `via` tells two ways apart: a failure reaches exactly the subscribers whose spec has the `via` that failed.
-    `body` is a small JSON object the step itself understands; no secret is ever in it.
+    `via` tells two ways apart: a failure reaches exactly the subscribers whose spec has the `via` that
+    failed. `body` is a small JSON object the step itself understands; no secret is ever in it.
     `needs` are the steps that must be done first, each with the spec this subscriber wants them done by.
     """
 
@@ -46,7 +47,8 @@ class StepSpec:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A step that got its slot and now waits for a worker: send its message. `text` is what an operator reads."""
+    """A step that got its slot and now waits for a worker: send its message. `text` is what an operator
+    reads."""
 
     id: str
     text: str
@@ -71,7 +73,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a message was not worth running: `superseded`, `unknown`, `cancelled`, `newer` (a record of a newer `v`)."""
+    """Why a message was not worth running: `superseded`, `unknown`, `cancelled`, `newer` (a record of a newer
+    `v`)."""
 
     reason: str
 
@@ -97,7 +100,8 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a finished step changes besides itself. All of it happens with `done` in one script, or not at all.
+    """What a finished step changes besides itself. All of it happens with `done` in one script, or not at
+    all.
 
     spawn:      new steps (an id that exists is subscribed to, not made again).
     wait:       `(waiter id, specs)`: more needs for a step that is still waiting.
@@ -125,8 +129,8 @@ class JobView:
     """A job as `status` shows it.
 
     `counters`: images `total`, `done`, `failed`, `unchanged`, `cancelled`, `superseded`, `open`; bytes
-    `downloaded`, `uploaded`, `saved_present`, `saved_mounted`, `saved_stored`, `saved_shared`; and `layers` (blobs
-    moved). `running` maps step ids to `{"moved", "size", "worker", "text"}`. Times are Unix seconds.
+    `downloaded`, `uploaded`, `saved_present`, `saved_mounted`, `saved_stored`, `saved_shared`; and `layers`
+    (blobs moved). `running` maps step ids to `{"moved", "size", "worker", "text"}`. Times are Unix seconds.
     """
 
     id: str
@@ -141,7 +145,8 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A live worker: `info` is what it said of itself (host, version, fingerprints), `slots` what it can run."""
+    """A live worker: `info` is what it said of itself (host, version, fingerprints), `slots` what it can
+    run."""
 
     owner: str
     slots: int
@@ -170,8 +175,8 @@ class Ledger(Protocol):
         ...
 
     def cancel(self, job: str) -> bool:
-        """Stop a job: its images leave, steps nobody else wants are dropped, running ones hear of it at their next
-        beat. False when there is no such open job."""
+        """Stop a job: its images leave, steps nobody else wants are dropped, running ones hear of it at their
+        next beat. False when there is no such open job."""
         ...
 
     # steps
@@ -180,7 +185,8 @@ class Ledger(Protocol):
         ...
 
     def claim(self, step: str, token: str, owner: str) -> Claim | Refusal:
-        """Take a queued step under `token` (random, made by the caller); again with the same token succeeds again."""
+        """Take a queued step under `token` (random, made by the caller); again with the same token succeeds
+        again."""
         ...
 
     def beat(self, owner: str, slots: int, info: Mapping[str, Any], running: Sequence[Beat]) -> Sequence[str]:
@@ -202,8 +208,8 @@ class Ledger(Protocol):
         ...
 
     def release(self, step: str, token: str, delay: float = 0.0, pause: str = "") -> bool:
-        """Give the step back uncharged, to be ready again after `delay` seconds. `pause` = "kind" stops admitting
-        this kind on this (origin, credential) for that time, "origin" everything on the origin."""
+        """Give the step back uncharged, to be ready again after `delay` seconds. `pause` = "kind" stops
+        admitting this kind on this (origin, credential) for that time, "origin" everything on the origin."""
         ...
 
     def fail(
@@ -216,8 +222,8 @@ class Ledger(Protocol):
         progressed: bool = False,
     ) -> str:
         """Charge an attempt (unless `progressed`). Returns `retry` when the step will run again after `delay`
-        seconds, `failed` when it is over (its subscribers of the same `via` have failed with it, the others run a
-        new round their way), `lost` when the token no longer holds."""
+        seconds, `failed` when it is over (its subscribers of the same `via` have failed with it, the others
+        run a new round their way), `lost` when the token no longer holds."""
         ...
 
     def reap(self, owner: str) -> int:
@@ -226,11 +232,13 @@ class Ledger(Protocol):
 
     # shared knowledge
     def hints(self, origin: str, credential: str, digests: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        """digest → repositories of that origin seen to hold it under that credential: candidates, never evidence."""
+        """digest → repositories of that origin seen to hold it under that credential: candidates, never
+        evidence."""
         ...
 
     def lane_begin(self, lane: str, image: str) -> int:
-        """The sequence number of this image's publish in a tag's lane; the same image gets the same number."""
+        """The sequence number of this image's publish in a tag's lane; the same image gets the same
+        number."""
         ...
 
     def lane_newest(self, lane: str) -> tuple[int, Mapping[str, Any]]:

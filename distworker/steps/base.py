@@ -1,8 +1,8 @@
 """What a step is given and what it may answer.
 
-A step is a function `(Context, Claim) -> Answer`. It may be run twice, on two workers at once, and killed anywhere;
-so it asks before it acts, and everything it leaves behind is either harmless or finds its owner by token.
-Steps know the ports (registry, store) and nothing of Celery, Redis or settings.
+A step is a function `(Context, Claim) -> Answer`. It may be run twice, on two workers at once, and killed
+anywhere; so it asks before it acts, and everything it leaves behind is either harmless or finds its owner by
+token. Steps know the ports (registry, store) and nothing of Celery, Redis or settings.
 """
 
 from __future__ import annotations
