@@ -29,7 +29,7 @@ class Cost:
         return Cost(self.wall, self.cpu + other.cpu, max(self.peak, other.peak))
 
 
-class RunFailed(Exception):  # noqa: N818 - an outcome
+class RunFailed(Exception):
     """A measured command ended with an error; the text has its last lines."""
 
 

@@ -1,5 +1,6 @@
 """What all tasks share: reading a message, this process's services, and how a failure looks to an operator.
- A message may come from anyone who reaches the broker and from newer or older releases, so its every field is
+
+A message may come from anyone who reaches the broker and from newer or older releases, so its every field is
 checked and a wrong one ends as one FAILURE line that names it; the worker stays up. Nothing a stranger put
 into a message is shown or logged unredacted.
 """

@@ -1,5 +1,6 @@
 """Celery's settings, each with its reason, as one function of plain values.
- Messages here are pokes ("look at step S"): early acknowledged, never retried and never waited for by Celery,
+
+Messages here are pokes ("look at step S"): early acknowledged, never retried and never waited for by Celery,
 because the ledger re-sends what nobody claimed. Nothing secret is put in besides the broker's URL, whose
 password Celery masks in its banner, its logs and its answers to `inspect conf`.
 """

@@ -1,8 +1,8 @@
 """`python -m deploy.demo`: see `run.py`. Everything that was started is stopped, however it ends.
 
-    ONCE=1                    end after the report; the exit status tells whether all of it is true
-    DISTWORKER_DEMO_DIR       where images, registries and store are kept, `.demo` unless given
-    DISTWORKER_DEMO_FLIP=1    flip a byte of a stored blob before verification, which must then fail
+ONCE=1                    end after the report; the exit status tells whether all of it is true
+DISTWORKER_DEMO_DIR       where images, registries and store are kept, `.demo` unless given
+DISTWORKER_DEMO_FLIP=1    flip a byte of a stored blob before verification, which must then fail
 """
 
 from __future__ import annotations

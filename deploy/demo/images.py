@@ -1,5 +1,6 @@
 """The sample images of the demo: real files, several layers, many shared, some for two architectures.
- Made once from this machine's own files (the Python library, installed packages, system libraries) and from
+
+Made once from this machine's own files (the Python library, installed packages, system libraries) and from
 Debian's static busybox, then kept as an OCI layout: later runs need neither network nor time. What cannot be
 had (no network, no package list for the other architecture) is left out and said.
 """
@@ -37,18 +38,22 @@ def names(layout: Path) -> list[str]:
 def ensure(folder: Path, say: Say) -> Path:
     """The layout with the sample images, made if this folder does not hold it yet. Returns its path."""
     layout = folder / "oci"
-    sources = (Path(__file__), Path(__file__).with_name("oci.py"))
-    recipe = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     mark = folder / "recipe"
-    if (layout / "index.json").exists() and mark.exists() and mark.read_text() == recipe:
+    if (layout / "index.json").exists() and mark.exists() and mark.read_text() == recipe():
         say(f"sample images were already here ({_size(layout)})")
         return layout
     say("making sample images from this machine's own files")
     folder.mkdir(parents=True, exist_ok=True)
     _make(fresh(layout), folder / "packages", say)
-    mark.write_text(recipe)
+    mark.write_text(recipe())
     say(f"made {len(names(layout))} sample images ({_size(layout)})")
     return layout
+
+
+def recipe() -> str:
+    """A mark of how samples are made here: those of another release are made anew."""
+    sources = (Path(__file__), Path(__file__).with_name("oci.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _make(out: Layout, packages: Path, say: Say) -> None:

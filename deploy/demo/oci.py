@@ -1,5 +1,6 @@
 """Writes an OCI image layout: layers from real file trees, image configs, manifests and indexes.
- Deterministic: the same files give the same digests, whoever owns them and whenever they were made (order by
+
+Deterministic: the same files give the same digests, whoever owns them and whenever they were made (order by
 name, fixed times, owner 0). Image layout and media types as in the OCI image specification 1.1.
 """
 

@@ -1,5 +1,6 @@
 """The demo's report: what was moved, what was saved and by what, how long it took, what was proved.
- `FIELDS` are the names at the beginning of its lines, in their order; the README shows a real one with the
+
+`FIELDS` are the names at the beginning of its lines, in their order; the README shows a real one with the
 same.
 """
 

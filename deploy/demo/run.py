@@ -1,5 +1,6 @@
 """The demo's run: start everything, push samples, migrate them through the task graph, prove it, report it.
- Everything runs on loopback and free ports, with data in one folder that later runs find again; only the
+
+Everything runs on loopback and free ports, with data in one folder that later runs find again; only the
 ledger starts empty each time. What it shows is the product's own command line against the product's own
 workers.
 """
@@ -19,9 +20,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
 from deploy.demo import images, report, verify
 from deploy.demo.processes import clean_environment
 from deploy.demo.servers import (
@@ -34,13 +32,14 @@ from deploy.demo.servers import (
     Valkey,
     write_private,
 )
+from distworker.blobstore.s3 import S3Options, S3Store
 
 BUCKET = "distworker"
 USER = "demo"
 SLOTS = 4
 
 
-class DemoFailed(Exception):  # noqa: N818 - an outcome, shown to a person
+class DemoFailed(Exception):
     """The demo did not do what it promises; the text says what."""
 
 
@@ -134,19 +133,18 @@ class Demo:
 
 
 def make_bucket(swift: Swift, bucket: str) -> None:
-    """Create the bucket unless it is there: a store never does that by itself."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=swift.endpoint,
-        aws_access_key_id=swift.access_key,
-        aws_secret_access_key=swift.secret_key,
-        region_name=swift.region,
-        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={}),
-        verify=False,  # plain http on loopback; a CA bundle of this machine must not be looked at
+    """Create the bucket unless it is there: a worker never does that by itself."""
+    store = S3Store(
+        S3Options(
+            bucket=bucket,
+            endpoint=swift.endpoint,
+            region=swift.region,
+            access_key=swift.access_key,
+            secret_key=swift.secret_key,
+        )
     )
-    if bucket not in {each["Name"] for each in client.list_buckets()["Buckets"]}:
-        client.create_bucket(Bucket=bucket)
-    client.close()
+    store.make_bucket()
+    store.close()
 
 
 def store_section(swift: Swift, bucket: str) -> str:

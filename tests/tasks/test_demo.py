@@ -4,13 +4,26 @@ stable."""
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
 from deploy.demo import images, report, verify
 from deploy.demo.oci import Layout
+from deploy.demo.processes import clean_environment, talk
 from deploy.demo.servers import DockerRegistry
+from deploy.demo.swift import SWIFT_VENV
+
+# Read before the environment is cleaned for the tests.
+_SWIFT = {SWIFT_VENV: os.environ[SWIFT_VENV]} if os.environ.get(SWIFT_VENV) else {}
 
 JOB = {
     "images": {"total": 6, "done": 4, "unchanged": 1, "failed": 1},
@@ -147,3 +160,89 @@ def test_a_layout_holds_what_its_index_names(tmp_path: Path) -> None:
         assert verify._hashed(path) == f"sha256:{path.name}"
     index = json.loads((layout / "index.json").read_text())
     assert len(index["manifests"]) == 2
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Callable[..., CompletedProcess[str]]:
+    """Runs the demo as `make demo ONCE=1` does, with small images and all its data in a folder of the
+    test."""
+    folder = tmp_path / "demo"
+    small_layout(folder / "images" / "oci")
+    (folder / "images" / "recipe").write_text(images.recipe())
+
+    def run(**more: str) -> CompletedProcess[str]:
+        own = {"ONCE": "1", "DISTWORKER_DEMO_DIR": str(folder), **_SWIFT, **more}
+        return subprocess.run(
+            [sys.executable, "-m", "deploy.demo"],
+            cwd=README.parent,
+            env=clean_environment(own),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+def fields(output: str) -> dict[str, str]:
+    """The report at the end of a run's output."""
+    shown = output[output.index("\nReport\n") :].splitlines()[2:]
+    return {
+        line.split()[0]: line.strip().partition(" ")[2].strip() for line in shown if line.startswith("  ")
+    }
+
+
+@pytest.mark.servers
+def test_the_demo_moves_everything_once_and_a_second_run_nothing(demo: Callable[..., Any]) -> None:
+    """Both end by themselves with status 0, and the report tells them apart."""
+    first = demo()
+    assert first.returncode == 0, first.stdout + first.stderr
+    report_of_first = fields(first.stdout)
+    assert tuple(report_of_first) == report.FIELDS
+    assert report_of_first["images"] == "2: 2 copied, 0 already there, 0 failed"
+    assert report_of_first["verified"].startswith("2 images, 3 manifests, 4 blobs")
+
+    second = demo()
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "0 sample images pushed with skopeo, 2 were already there" in second.stdout
+    assert fields(second.stdout)["images"] == "2: 0 copied, 2 already there, 0 failed"
+    assert fields(second.stdout)["moved"] == "0 B down, 0 B up in 0 blobs"
+
+
+@pytest.mark.servers
+def test_the_demo_fails_when_one_byte_at_the_destination_is_wrong(demo: Callable[..., Any]) -> None:
+    """Its exit status tells the truth."""
+    run = demo(DISTWORKER_DEMO_FLIP="1")
+
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert fields(run.stdout)["verified"] == "FAILED"
+
+
+@pytest.mark.servers
+def test_the_demo_stops_all_it_started_on_ctrl_c(tmp_path: Path) -> None:
+    """No server may be left on the machine."""
+    folder = tmp_path / "demo"
+    small_layout(folder / "images" / "oci")
+    (folder / "images" / "recipe").write_text(images.recipe())
+    own = {"DISTWORKER_DEMO_DIR": str(folder), **_SWIFT}
+    with subprocess.Popen(
+        [sys.executable, "-m", "deploy.demo"],
+        cwd=README.parent,
+        env=clean_environment(own),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        seen = ""
+        for line in process.stdout:
+            seen += line
+            if "Ctrl-C stops everything" in line:
+                process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, seen
+    ports = [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", seen)]
+
+    assert len(set(ports)) >= 5
+    assert [port for port in set(ports) if talk(port, b"\r\n", timeout=0.5)] == []
