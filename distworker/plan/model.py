@@ -1,7 +1,7 @@
 """What is to be done, as plain values: a job, its frozen image transfers, and an image's plan.
 
-These are the shapes that travel: `JobRequest` from the faces, `ImageTransfer` in the frozen list, `ImagePlan` from
-`plan/build.py` to the ledger. `codec.py` turns them into JSON and back, naming the field that is wrong.
+These are the shapes that travel: `JobRequest` from the faces, `ImageTransfer` in the frozen list, `BlobMove`
+and `PublishOrder` in step bodies. `codec.py` turns them into JSON and back, naming the field that is wrong.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distworker.digest import Digest
-from distworker.manifest import Manifest
+from distworker.manifest import Descriptor, Manifest
 from distworker.platforms import Platform
 
 #: Where an image is or goes.
@@ -20,8 +20,8 @@ REGISTRY, STORE = "registry", "store"
 class Place:
     """One end of a transfer.
 
-    `kind` is `registry` or `store`. For a registry, `host` and `repository` are those of a parsed reference; for the
-    store they are the names under which it keeps the image (`refs/<host>/<repository>/tags/<tag>`).
+    `kind` is `registry` or `store`. For a registry, `host` and `repository` are those of a parsed reference;
+    for the store they are the names under which it keeps the image (`refs/<host>/<repository>/tags/<tag>`).
     `tag` and/or `digest` say which manifest; the digest decides. `credential` is an id, never a secret.
     """
 
@@ -58,7 +58,8 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class ImageTransfer:
-    """One line of the frozen list: one tag or digest to one place. `id` is `<job>-<number>`, so it never changes."""
+    """One line of the frozen list: one tag or digest to one place. `id` is `<job>-<number>`, so it never
+    changes."""
 
     id: str
     job: str
@@ -71,10 +72,16 @@ class ImageTransfer:
 
 @dataclass(frozen=True, slots=True)
 class ImageTree:
-    """A resolved image: the root manifest as pinned and everything below it, children before parents, root last."""
+    """A resolved image: the root manifest as pinned and everything below it, children before parents, root
+    last.
+
+    `loose` are entries of an index that their registry keeps as blobs, not as manifests: they are copied as
+    such.
+    """
 
     root: Manifest
     manifests: tuple[Manifest, ...]
+    loose: tuple[Descriptor, ...] = ()
 
 
 #: Routes of a blob.
@@ -83,11 +90,47 @@ PRESENT, MOUNT, STORED, MOVE = "present", "mount", "stored", "move"
 
 @dataclass(frozen=True, slots=True)
 class BlobRoute:
-    """One unique blob and how it gets there: `present` (the destination has it), `mount` (from `mount_from`),
-    `stored` (the store has it, and this job may use it), or `move` (download, then upload)."""
+    """One unique blob and how it gets there: `present` (the destination has it), `mount` (from
+    `mount_from`), `stored` (the store has it, and this job may use it), or `move` (download, then
+    upload)."""
 
     digest: Digest
     size: int
     media_type: str
     route: str
     mount_from: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobMove:
+    """What one download or upload step is about, as one image wants it done. `destination` is None for a
+    download.
+
+    `mount_from` is a repository of the destination's origin to try first. `proven`: this image's own
+    credential was seen to read the blob at `source`, so a copy that others left in the store may be used
+    (protocol.md S22).
+    """
+
+    job: str
+    tenant: str
+    source: Place
+    digest: Digest
+    size: int
+    media_type: str = ""
+    priority: int = 5
+    destination: Place | None = None
+    mount_from: str = ""
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOrder:
+    """What a publish step is about. `digest`, `media_type`, `loose` and `sequence` come from planning: the
+    pinned root, the index entries that are blobs, and the image's number in its tag's lane (0: no tag, no
+    lane)."""
+
+    transfer: ImageTransfer
+    digest: Digest
+    media_type: str = ""
+    loose: tuple[Digest, ...] = ()
+    sequence: int = 0

@@ -1,0 +1,132 @@
+"""Upload one blob: does the destination have it? can it be mounted? else store → destination.
+
+The body is opened anew from the store for each try. When the store lacks the blob, or turns out to keep
+damaged bytes, the step gives itself back until a download brought it. A copy that others left in the store
+is used only with a right to it (`rights.py`). What it hands on: the repository it delivered to, a candidate
+for mounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from distworker.blobstore.keys import blob_key
+from distworker.digest import Hasher
+from distworker.errors import BlobUnknown, DigestMismatch, DistworkerError, InvalidRequest, SizeMismatch
+from distworker.names import download_id
+from distworker.plan.build import download_spec, slot
+from distworker.plan.codec import load_blob
+from distworker.plan.ends import in_store
+from distworker.plan.model import REGISTRY, BlobMove, Place
+from distworker.registry.base import Chunk, Registry, UploadSession
+from distworker.state.base import Change, Claim
+from distworker.state.texts import size_text
+from distworker.steps.base import Answer, Block, Context, Done
+from distworker.steps.rights import prove_readable
+
+
+def upload(context: Context, claim: Claim) -> Answer:
+    """See the module text.
+
+    Raises:
+        BlobUnknown: neither the store nor a registry source has it; whatever the destination answers.
+    """
+    move = load_blob(claim.body, claim.job)
+    if move.destination is None:
+        raise InvalidRequest("body.destination: missing", field="body.destination")
+    place = move.destination
+    registry = context.registries.client(place.host, place.credential)
+    if registry.has_blob(place.repository, move.digest):
+        return _done(move, place, "already there", {})
+    session = None
+    # Once a download was waited for, the mount had been refused.
+    if move.mount_from and download_id(move.tenant, move.digest) not in claim.delivered:
+        session = registry.mount_blob(place.repository, move.digest, move.mount_from)
+        if session is None:
+            return _done(move, place, f"mounted from {move.mount_from}", {"saved_mounted": move.size})
+    if not in_store(context.store, move.tenant, move.digest, move.size):
+        return _without(registry, session, move)
+    return _send(context, claim, move, registry, session)
+
+
+class StoredBody:
+    """A body read from the store; raises BlobUnknown when the object is gone."""
+
+    def __init__(self, context: Context, move: BlobMove) -> None:
+        self._context = context
+        self._move = move
+
+    def __len__(self) -> int:
+        return self._move.size
+
+    def __iter__(self) -> Iterator[Chunk]:
+        total = 0
+        try:
+            with self._context.store.open(blob_key(self._move.tenant, self._move.digest)) as chunks:
+                for chunk in chunks:
+                    self._context.watch.check()
+                    yield chunk
+                    total += len(chunk)
+                    self._context.watch.moved(total)
+        except FileNotFoundError:
+            raise BlobUnknown(
+                f"blob {self._move.digest} left the store while it was being sent", phase="read store"
+            ) from None
+
+
+def _send(
+    context: Context, claim: Claim, move: BlobMove, registry: Registry, session: UploadSession | None
+) -> Answer:
+    place = move.destination or move.source
+    try:
+        prove_readable(context, move, claim.delivered)
+    except DistworkerError:
+        if session:
+            registry.cancel_upload(session)
+        raise
+    try:
+        registry.upload_blob(
+            place.repository, move.digest, move.size, lambda: StoredBody(context, move), session
+        )
+    except (BlobUnknown, DigestMismatch, SizeMismatch):
+        if _usable(context, move):
+            raise
+        return _without(registry, None, move)
+    counts = {"uploaded": move.size, "layers": 1}
+    return _done(move, place, f"{size_text(move.size)} to {place.host}/{place.repository}", counts)
+
+
+def _usable(context: Context, move: BlobMove) -> bool:
+    """Reread the store's copy after the destination refused it; a damaged one is removed."""
+    hasher = Hasher(move.digest, move.size)
+    try:
+        for chunk in StoredBody(context, move):
+            hasher.update(chunk)
+        hasher.verify()
+    except BlobUnknown:
+        return False
+    except (DigestMismatch, SizeMismatch):
+        context.store.delete(blob_key(move.tenant, move.digest))
+        return False
+    return True
+
+
+def _without(registry: Registry, session: UploadSession | None, move: BlobMove) -> Answer:
+    """The store lacks it: wait for a download."""
+    if session:
+        registry.cancel_upload(session)
+    if move.source.kind != REGISTRY:
+        raise BlobUnknown(f"the store lacks blob {move.digest} of this image; pull the image again")
+    return Block("waits for its download", (download_spec(replace(move, mount_from="")),))
+
+
+def _done(move: BlobMove, place: Place, text: str, counts: dict[str, int]) -> Done:
+    return Done(
+        text,
+        Change(
+            counts=counts,
+            delivered={"repository": place.repository, "credential": place.credential},
+            hints=((*slot(place), str(move.digest), place.repository),),
+        ),
+    )
