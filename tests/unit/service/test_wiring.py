@@ -1,0 +1,87 @@
+"""Settings become services; what only a part can judge is refused with the key's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from distworker.blobstore.local import LocalStore
+from distworker.blobstore.s3 import S3Store
+from distworker.errors import ConfigInvalid, StateUnavailable
+from distworker.service import wiring
+from distworker.service.local import LOCAL_SLOTS
+from distworker.settings import Config, RegistrySettings, Settings, StoreSettings
+
+
+def config(settings: Settings | None = None, **tables: RegistrySettings) -> Config:
+    """Settings with these registries (`a_example` is `a.example`)."""
+    hosts = {name.replace("_", "."): table for name, table in tables.items()}
+    return Config(settings or Settings(store=StoreSettings(kind="local", folder="/nowhere")), hosts, {})
+
+
+@pytest.mark.parametrize(("kind", "key"), [("s3", "bucket"), ("local", "folder")])
+def test_a_store_without_its_place_is_refused_by_name(kind: str, key: str) -> None:
+    """The defaults alone are enough for local mode, not for a fleet."""
+    with pytest.raises(ConfigInvalid) as caught:
+        wiring.build_store(Settings(store=StoreSettings(kind=kind)))
+    assert caught.value.fields["field"] == f"store.{key}"
+    assert f"DISTWORKER_STORE_{key.upper()}" in caught.value.message
+
+
+def test_the_kind_of_store_decides_the_adapter(tmp_path: Path) -> None:
+    """Nothing is connected yet."""
+    assert isinstance(wiring.build_store(Settings(store=StoreSettings(bucket="b"))), S3Store)
+    folder = StoreSettings(kind="local", folder=str(tmp_path))
+    assert isinstance(wiring.build_store(Settings(store=folder)), LocalStore)
+
+
+def test_a_password_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on anonymously would end as a puzzling refusal later."""
+    table = RegistrySettings(username="u", password_env="HUB_PASSWORD")
+    monkeypatch.delenv("HUB_PASSWORD", raising=False)
+    with pytest.raises(ConfigInvalid, match="HUB_PASSWORD is not set"):
+        wiring.build_registries(config(a_example=table))
+    monkeypatch.setenv("HUB_PASSWORD", "x")
+    wiring.build_registries(config(a_example=table)).close()
+
+
+def test_a_registry_keeps_its_profile() -> None:
+    """What registries.toml says reaches the client."""
+    table = RegistrySettings(
+        plain_http=True, max_concurrency=3, token_realms=("auth.example",), upload_mode="patch"
+    )
+    profile = wiring.build_registries(config(a_example=table)).profile("a.example")
+    assert (profile.plain_http, profile.max_concurrency, profile.upload_mode) == (True, 3, "patch")
+    assert profile.token_realms == ("auth.example",)
+
+
+def test_presence_tells_caps_and_marks_but_no_secret() -> None:
+    """Everyone who reads Redis can read it."""
+    table = RegistrySettings(username="u", password=SecretStr("hunter2"), max_concurrency=3)
+    told = wiring.presence(config(a_example=table, b_example=RegistrySettings()))
+    assert told.caps == {"a.example": 3}
+    assert set(told.info) == {"host", "pid", "version", "fingerprints"}
+    assert "hunter2" not in str(told)
+    assert told.owner != wiring.presence(config()).owner
+
+
+def test_local_mode_needs_no_settings_and_reads_the_users_own_logins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wheel alone is enough."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert wiring.user_docker_config() == str(tmp_path / "config.json")
+    with wiring.build_local(Config(Settings(), {}, {}), tmp_path) as service:
+        assert [worker.slots for worker in service.ledger.workers()] == [LOCAL_SLOTS]
+
+
+def test_a_fleet_without_redis_is_one_typed_error() -> None:
+    """Making the services connects to nothing; the first question does."""
+    settings = Settings(
+        redis_url="redis://:hunter2@127.0.0.1:1/1", store=StoreSettings(kind="local", folder="/nowhere")
+    )
+    with wiring.build_client(config(settings)) as client, pytest.raises(StateUnavailable) as caught:
+        client.jobs.require_worker()
+    assert "hunter2" not in str(caught.value)
