@@ -1,0 +1,101 @@
+"""The gate itself: a skip is a failure in CI, missing servers are named, and the Makefile explains itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Spelled in halves, because no test of ours may skip and the sources are searched for it.
+SKIP = "sk" + "ip"
+SKIPPING = {
+    "call": f"import pytest\ndef test_it() -> None:\n    pytest.{SKIP}('no server')\n",
+    "mark": f"import pytest\n@pytest.mark.{SKIP}(reason='later')\ndef test_it() -> None:\n    pass\n",
+    "module": f"import pytest\npytest.{SKIP}('nothing here', allow_module_level=True)\n",
+    "expected": "import pytest\n@pytest.mark.x" + "fail\ndef test_it() -> None:\n    assert False\n",
+}
+
+
+def run_pytest(folder: Path, code: str, ci: str) -> subprocess.CompletedProcess[str]:
+    """Run one test file of its own with the plugin."""
+    (folder / "test_it.py").write_text(code)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "tests.no_skips", "-p", "no:cacheprovider", str(folder)],
+        env={**os.environ, "CI": ci, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("kind", SKIPPING)
+def test_a_skipped_test_fails_in_ci_and_only_there(tmp_path: Path, kind: str) -> None:
+    """However it is skipped; on a developer's machine it stays a skip."""
+    in_ci = run_pytest(tmp_path, SKIPPING[kind], "true")
+    assert in_ci.returncode != 0, in_ci.stdout
+    assert "CI=true does not allow" in in_ci.stdout
+    at_home = run_pytest(tmp_path, SKIPPING[kind], "")
+    # 5 is "no test was collected": a module that skips itself leaves none.
+    assert at_home.returncode in (0, 5), at_home.stdout
+
+
+def test_a_passing_test_passes_in_ci(tmp_path: Path) -> None:
+    """The plugin changes nothing else."""
+    assert run_pytest(tmp_path, "def test_it() -> None:\n    assert True\n", "true").returncode == 0
+
+
+def tools(folder: Path, *present: str, wanted: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Run the script with nothing on PATH but the shell's own helpers and `present`, which do nothing."""
+    for name in ("sh", "id", "env"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    for name in present:
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    script = (ROOT / "deploy/tools.sh").read_text().replace(":/usr/sbin:/sbin", "")
+    return subprocess.run(
+        [str(folder / "sh"), "-s", *wanted],
+        input=script,
+        env={"PATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_servers_that_are_there_are_left_alone(tmp_path: Path) -> None:
+    """A second run asks nobody."""
+    done = tools(tmp_path, "skopeo", "htpasswd", wanted=("skopeo", "htpasswd"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_missing_servers_are_named_where_they_cannot_be_installed(tmp_path: Path) -> None:
+    """Without apt-get the run stops and says which packages it needs."""
+    done = tools(tmp_path, "skopeo", wanted=("skopeo", "htpasswd", "docker-registry"))
+    assert done.returncode == 1
+    assert "apache2-utils docker-registry" in done.stderr
+    assert "skopeo" not in done.stderr
+
+
+def test_make_lists_its_targets_with_an_explanation() -> None:
+    """`make` alone answers what one can do."""
+    said = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    explained = dict(re.findall(r"^ +make ([a-z-]+) +(\S.*)$", said, re.MULTILINE))
+    assert {"setup", "test", "test-fast", "lint", "format", "demo", "bench", "locks"} <= set(explained)
+    targets = set(re.findall(r"^([a-z-]+):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets - set(explained) == {"check", "tools", "demo-tools"}
+
+
+def test_the_ci_entry_forbids_skips_and_runs_everything() -> None:
+    """One command, the same as a developer's."""
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "make test" in script.read_text()
+    assert 'CI="${CI:-true}"' in script.read_text()
