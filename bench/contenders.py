@@ -6,7 +6,6 @@ Each run gets a destination registry, a store and a ledger of its own, so that n
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from pathlib import Path
 import redis
 
 from bench.measure import Cost, child, cpu_of, peak_of
-from deploy.demo.run import BUCKET, make_bucket, store_section
+from deploy.demo.run import BUCKET, COMMAND, make_bucket, store_section
 from deploy.demo.servers import CeleryWorker, DockerRegistry, Swift, Valkey, write_private
 
-PROGRAM = Path(sys.executable).with_name("distworker")
 SLOTS = 4
 
 
@@ -42,7 +40,7 @@ def skopeo(folder: Path, source: str, target: str) -> Result:
 def local(folder: Path, source: str, target: str) -> Result:
     """`distworker copy --local`: one process, folder store."""
     settings = _config(folder, source, target, "")
-    return Result(child([PROGRAM, "copy", "--local", "--store", folder / "store", source, target], settings))
+    return Result(child([*COMMAND, "copy", "--local", "--store", folder / "store", source, target], settings))
 
 
 def with_folder(folder: Path, source: str, target: str) -> Result:
@@ -84,7 +82,7 @@ def _fleet(folder: Path, source: str, target: str, store: str) -> Result:
             _wait_live(settings)
             client = redis.Redis.from_url(valkey.url(0))
             cpu, commands = cpu_of(worker.pid), _commands(client)
-            ours = child([PROGRAM, "copy", source, target], settings)
+            ours = child([*COMMAND, "copy", source, target], settings)
             cost = ours.plus(Cost(0.0, cpu_of(worker.pid) - cpu))
             commands = _commands(client) - commands
             client.close()
@@ -93,7 +91,7 @@ def _fleet(folder: Path, source: str, target: str, store: str) -> Result:
 
 def _wait_live(settings: Mapping[str, str]) -> None:
     """The worker's first beat comes with its start; `status` proves that ledger and settings agree."""
-    child([PROGRAM, "status"], settings)
+    child([*COMMAND, "status"], settings)
 
 
 def _commands(client: redis.Redis) -> int:

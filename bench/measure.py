@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.demo.processes import clean_environment
+from deploy.demo.swift import ROOT
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -41,6 +42,7 @@ def child(argv: Sequence[str | Path], environment: Mapping[str, str] | None = No
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=clean_environment(environment),
+        cwd=ROOT,
     )
     assert process.stdout is not None
     output = process.stdout.read()

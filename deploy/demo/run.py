@@ -23,6 +23,7 @@ from typing import Any
 from deploy.demo import images, report, verify
 from deploy.demo.processes import clean_environment
 from deploy.demo.servers import (
+    ROOT,
     CeleryWorker,
     DockerRegistry,
     Flower,
@@ -37,6 +38,8 @@ from distworker.blobstore.s3 import S3Options, S3Store
 BUCKET = "distworker"
 USER = "demo"
 SLOTS = 4
+#: The `distworker` command of this tree, also where the package is not installed.
+COMMAND = (sys.executable, "-c", "from distworker.cli.main import main; main()")
 
 
 class DemoFailed(Exception):
@@ -90,9 +93,9 @@ class Demo:
 
     def distworker(self, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
         """Run the command line as an operator would, with the demo's settings."""
-        program = Path(sys.executable).with_name("distworker")
         return subprocess.run(
-            [program, *arguments],
+            [*COMMAND, *arguments],
+            cwd=ROOT,
             env=clean_environment(self.settings),
             stdout=subprocess.PIPE if capture else None,
             text=True,
