@@ -238,7 +238,7 @@ def skopeo(*words: str) -> bytes:
     # The user's own logins have no business here.
     done = subprocess.run(
         [find_program("skopeo", "skopeo"), "--insecure-policy", "--command-timeout", "120s", *words],
-        env=clean_environment({"REGISTRY_AUTH_FILE": "/dev/null/none"}),
+        env=clean_environment({"REGISTRY_AUTH_FILE": "/nonexistent/auth.json"}),
         capture_output=True,
         check=False,
     )

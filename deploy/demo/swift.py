@@ -143,7 +143,8 @@ class Swift:
 
     def __init__(self, folder: Path, *, venv: Path | None = None, workers: int = 0) -> None:
         self.folder = folder.resolve()
-        self._binaries = swift_environment(venv) / "bin"
+        self.venv = swift_environment(venv)
+        self._binaries = self.venv / "bin"
         self._workers = workers
         self._ports = {kind: free_port() for kind in (*_BACKENDS, "proxy")}
         self.port = self._ports["proxy"]

@@ -102,7 +102,8 @@ class S3Store:
 
     def put_bytes(self, key: str, data: bytes) -> None:
         with self.faults(f"write {key}"):
-            self.client.put_object(**self.at(key), Body=data)
+            # A bytearray: of bytes the client makes a file, and for a file it waits for "100 Continue" first.
+            self.client.put_object(**self.at(key), Body=bytearray(data))
 
     @contextmanager
     def open(self, key: str, offset: int = 0) -> Iterator[Iterator[bytes]]:

@@ -28,7 +28,7 @@ _REMEDIES: Final = {
     "NoSuchBucket": "the bucket does not exist; create it or correct the bucket's name",
     "InvalidBucketName": "the bucket's name is not a valid one; correct it",
     "InvalidAccessKeyId": "the access key is not known there; correct the access key",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key; correct the secret key",
+    "SignatureDoesNotMatch": "access key and secret key do not fit together; correct them",
     "AccessDenied": f"access is denied; {_DENIED}",
     "ExpiredToken": "the session token has expired; give a new one",
     "InvalidToken": "the session token is not valid; give a new one",
