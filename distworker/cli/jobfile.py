@@ -59,7 +59,7 @@ class JobFile:
         return self.lines.get(path)
 
 
-class _Stop(Exception):  # noqa: N818 - ends the reading, never leaves this module
+class _Stop(Exception):
     """The file is so wrong that reading on tells nothing new."""
 
 

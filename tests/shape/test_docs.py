@@ -124,7 +124,7 @@ def test_the_example_job_file_is_a_right_one(tmp_path: Path) -> None:
 def test_every_file_and_link_named_in_a_document_is_there(page: str) -> None:
     """A path in a document that leads nowhere sends a newcomer astray."""
     named = set(re.findall(r"`((?:distworker|tasks|config|docs|tests|deploy|bench)/[\w./-]+)`", PAGES[page]))
-    linked = {target for target in re.findall(r"\]\(([^)#:]+)\)", PAGES[page])}
+    linked = set(re.findall(r"\]\(([^)#:]+)\)", PAGES[page]))
     folder = (ROOT / page).parent
 
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []

@@ -300,9 +300,8 @@ def test_status_without_jobs_says_how_to_make_one(run: Command, fleet: Fleet) ->
 
 def test_status_of_a_job_shows_images_bytes_steps_and_failures(run: Command, fleet: Fleet) -> None:
     """Everything about one job, failures limited for people and complete for machines."""
-    running = {
-        "u:sha256:" + "ef" * 32 + "@r.example": {"moved": 1_000_000, "size": 2_000_000, "worker": "w1"}
-    }
+    step = {"moved": 1_000_000, "size": 2_000_000, "worker": "w1", "text": "upload sha256:efef to r.example"}
+    running = {"u:sha256:" + "ef" * 32 + "@r.example": step}
     jobs = [view(running=running, counters={"total": 99, "done": 1, "failed": 30})]
     outcomes = [closed(1), *(closed(n, "failed", error=DENIED) for n in range(2, 32))]
     fleet(FakeJobs(jobs, outcomes))
@@ -313,7 +312,7 @@ def test_status_of_a_job_shows_images_bytes_steps_and_failures(run: Command, fle
     assert lines[1] == "images  99: 1 done, 0 unchanged, 30 failed"
     assert sum(line.startswith("failed ") for line in lines) == 20
     assert lines[-2] == "and 10 more failed; --json lists all"
-    assert lines[-1] == "running upload efefefefefef  1.0 MB of 2.0 MB  by w1"
+    assert lines[-1] == "running upload sha256:efef to r.example  1.0 MB of 2.0 MB  by w1"
     assert len(events) == 32
     assert events[0]["running"][0]["verb"] == "upload"
 
