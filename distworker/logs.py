@@ -51,9 +51,10 @@ _NOISY: Final = ("urllib3", "requests", "boto3", "botocore", "s3transfer")
 # Repeats that could run on are bounded, so that a hostile line costs linear time.
 _HEADERS = r"(?:proxy-)?authorization|(?:set-)?cookie|x-amz-[a-z0-9-]+|x-registry-auth|x-goog-[a-z0-9-]+"
 _NAMES = (
-    r"[a-z0-9_-]{0,40}(?:passw(?:or)?d|passphrase|secret|token|signature|api[_-]?key|access[_-]?key"
+    r"[a-z0-9_-]{0,100}(?:passw(?:or)?d|passphrase|secret|token|signature|api[_-]?key|access[_-]?key"
     r"(?:[_-]?id)?|private[_-]?key)|sig|_state"
 )
+_VALUE = r"b?'[^']*'?|b?\"[^\"]*\"?|[^\s&,;\"'}\])]+"
 _RULES: Final = (
     # scheme://user:password@host, also when the password holds a slash (but host:port/path@sha256:… is a
     # reference)
@@ -79,13 +80,9 @@ _RULES: Final = (
     ),
     # short names that only mean something inside a query
     (re.compile(r"([?&](?:se|sp|sv|sr|st|skoid|sktid|code|key)=)[^&\s\"'<>]+", re.I), rf"\1{MASK}"),
-    # name=value, name: value, "name": "value"
-    (
-        re.compile(
-            rf"(?<![a-z0-9])({_NAMES})(['\"]?\s*[:=]\s*)(b?'[^']*'?|b?\"[^\"]*\"?|[^\s&,;\"'}}\])]+)", re.I
-        ),
-        rf"\1\2{MASK}",
-    ),
+    # name=value, name: value, "name": "value"; but team/my-secret:1.0 is an image
+    (re.compile(rf"(?<![a-z0-9_-])({_NAMES})(['\"]?\s*=\s*)({_VALUE})", re.I), rf"\1\2{MASK}"),
+    (re.compile(rf"(?<![a-z0-9_./-])({_NAMES})(['\"]?\s*:\s*)({_VALUE})", re.I), rf"\1\2{MASK}"),
     # credentials without a name
     (
         re.compile(r"\b(bearer|basic)\s+(?!auth|realm|login|token\b)[A-Za-z0-9._~+/=-]{6,}", re.I),

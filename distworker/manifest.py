@@ -248,7 +248,8 @@ def _view(document: Mapping[str, Any], media_type: str) -> dict[str, Any]:
     if "manifests" in document:
         children = _descriptors(document, "manifests", INDEX_ENTRIES_MAX)
         return view | {"children": children, "is_index": True}
-    if media_type == mediatypes.OCI_ARTIFACT or ("blobs" in document and "config" not in document):
+    unknown = media_type not in mediatypes.MANIFEST_TYPES
+    if unknown and "blobs" in document and "config" not in document:
         return view | {"layers": _descriptors(document, "blobs", LAYERS_MAX)}
     config = _optional(document, "config")
     if config is None:

@@ -364,6 +364,7 @@ def test_a_size_must_be_a_whole_number(size: Any) -> None:
         index(descriptor(platform="linux/amd64")),
         index(descriptor(platform={"os": 5})),
         {"schemaVersion": 2, "layers": []},
+        {"schemaVersion": 2, "mediaType": mediatypes.OCI_MANIFEST, "blobs": [descriptor()]},
         {"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX},
     ],
 )
