@@ -9,7 +9,7 @@ differs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -51,10 +51,18 @@ class Patient:
     store: Callable[[], BlobStore]
     registries: Callable[[], Registries]
     marks: Mapping[str, str]
+    close: Callable[[], None] = lambda: None
 
 
 def examine(patient: Patient, now: Callable[[], float] = time.time) -> Iterator[Check]:
-    """Every check, one after the other, as each is done."""
+    """Every check, one after the other, as each is done; what was opened is closed at the end."""
+    try:
+        yield from _examine(patient, now)
+    finally:
+        patient.close()
+
+
+def _examine(patient: Patient, now: Callable[[], float]) -> Iterator[Check]:
     yield from _settings(patient.config)
     yield _broker(patient)
     redis = list(_redis(patient))
@@ -143,15 +151,17 @@ def _worker(worker: WorkerView, marks: Mapping[str, str], now: float) -> Check:
 
 
 def _registries(patient: Patient) -> Iterator[Check]:
-    for host in _hosts(patient.config):
+    """Every registry that registries.toml names."""
+    try:
+        registries = patient.registries()
+    except DistworkerError as error:
+        yield Check("registries", False, str(error), "correct registries.toml")
+        return
+    for host in sorted(patient.config.registries):
         try:
-            patient.registries().client(host).ping()
+            registries.client(host).ping()
         except DistworkerError as error:
             remedy = f"correct its table in registries.toml, or its login for {host}"
             yield Check(f"registry {host}", False, str(error), remedy)
         else:
             yield Check(f"registry {host}", True, "answers and takes our login")
-
-
-def _hosts(config: Config) -> Sequence[str]:
-    return sorted(config.registries)

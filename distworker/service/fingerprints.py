@@ -20,7 +20,7 @@ from distworker.settings import Config, RegistrySettings
 #: What each mark covers, in words for the operator.
 MEANING: Final[Mapping[str, str]] = {
     "key": "the store's secret key (or the Redis URL where the store has none)",
-    "redis": "redis_url and redis_prefix",
+    "redis": "redis_url, broker_url and redis_prefix",
     "store": "the [store] settings",
     "registries": "registries.toml",
     "credentials": "the registries' passwords and the docker config file",
@@ -42,7 +42,7 @@ def fingerprints(config: Config) -> dict[str, str]:
     docker = _file(settings.docker_config)
     return {
         "key": _mark(key, "key", ""),
-        "redis": _mark(key, "redis", [settings.redis_url, settings.redis_prefix]),
+        "redis": _mark(key, "redis", [settings.redis_url, settings.broker, settings.redis_prefix]),
         "store": _mark(key, "store", [store, secret]),
         "registries": _mark(key, "registries", tables),
         "credentials": _mark(key, "credentials", [logins, hashlib.sha256(docker).hexdigest()]),

@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -44,12 +44,15 @@ def cache_folder() -> Path:
 class LocalService:
     """Use it as a context: `with LocalService(…) as local: for view in local.run(request): …`."""
 
-    def __init__(self, ledger: Ledger, equipment: Equipment, slots: int, tenant: str = "default") -> None:
+    def __init__(
+        self, ledger: Ledger, equipment: Equipment, slots: int, close: Callable[[], None] = lambda: None
+    ) -> None:
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="distworker-step")
         self._moved = threading.Event()
         self.ledger = ledger
         self.runner = Runner(ledger, equipment, self._dispatch, Presence(f"local-{os.getpid()}", slots))
-        self.jobs = Jobs(ledger, equipment.store, self._dispatch, tenant=tenant, window=equipment.window)
+        self.jobs = Jobs(ledger, equipment.store, self._dispatch, window=equipment.window)
+        self._close = close
 
     def __enter__(self) -> Self:
         self.runner.beat()  # the first pump must know our slots
@@ -62,6 +65,7 @@ class LocalService:
         self.runner.drain()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.runner.stop()
+        self._close()
 
     def run(self, request: JobRequest) -> Iterator[JobView]:
         """Create the job and yield its view whenever something may have moved; the last one is closed."""

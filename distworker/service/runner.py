@@ -51,6 +51,8 @@ Dispatcher = Callable[[Sequence[Admitted]], None]
 BEAT_SECONDS: Final = 4.0
 #: Overdue steps are looked for once a second by one elected process; the others only pump.
 UPKEEP_SECONDS: Final = 1.0
+#: Longest wait for a background thread that is in the middle of a call to a Redis that is away.
+STOP_SECONDS: Final = 10.0
 #: Caps are told again this often (seconds): a Redis that lost its data gets them back.
 CAPS_SECONDS: Final = 60.0
 #: How long the end of a step is told again and again to a Redis that does not answer. After an outage the
@@ -66,7 +68,7 @@ PAUSE_SECONDS: Final = 30.0
 STATE_PAUSE_SECONDS: Final = 2.0
 
 
-class StepFailed(Exception):  # noqa: N818 - an outcome that Celery shows, not an error of the runner
+class StepFailed(Exception):
     """A step is over and failed; the text is `code: message`. Only for the task's FAILURE state."""
 
 
@@ -179,7 +181,7 @@ class Runner:
         self._stopping.set()
         for thread in self._threads:
             if thread.is_alive():
-                thread.join()
+                thread.join(STOP_SECONDS)
         try:
             self._ledger.farewell(self._presence.owner)
         except StateUnavailable as error:
@@ -244,13 +246,17 @@ class Runner:
         return self._fail(claim, watch, answer)
 
     def _give_back(self, claim: Claim, watch: RunWatch, error: DistworkerError) -> str:
-        delay, pause = 0.0, ""
+        delay, pause, level = 0.0, "", logging.INFO
         if isinstance(error, StateUnavailable):
-            delay = STATE_PAUSE_SECONDS
+            delay, level = STATE_PAUSE_SECONDS, logging.WARNING
         elif not isinstance(error, Interrupted):
-            delay, pause = (PAUSE_SECONDS if error.delay is None else error.delay), "kind"
+            delay, pause, level = (
+                PAUSE_SECONDS if error.delay is None else error.delay,
+                "kind",
+                logging.WARNING,
+            )
         held = self._insist(lambda: self._ledger.release(claim.id, claim.token, delay, pause), watch)
-        return self._said(f"given back for {delay:.0f} s: {error}") if held else _SUPERSEDED
+        return self._said(f"given back for {delay:.0f} s: {error}", level) if held else _SUPERSEDED
 
     def _fail(self, claim: Claim, watch: RunWatch, error: DistworkerError) -> str:
         retry = error.retry or isinstance(error, InternalError)

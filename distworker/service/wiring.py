@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -105,26 +106,38 @@ def build_local(config: Config, folder: Path | None = None, slots: int | None = 
 
     settings = config.settings
     own_slots = settings.slots if config.origins.get("slots", DEFAULT) != DEFAULT else LOCAL_SLOTS
+    registries = build_registries(config, docker_config=user_docker_config())
     kit = Equipment(
-        registries=build_registries(config, docker_config=user_docker_config()),
+        registries=registries,
         store=LocalStore(folder or cache_folder(), durable=False),
         steps=STEPS,
         window=settings.window,
         part_size=settings.part_size,
     )
-    return LocalService(MemoryLedger(), kit, slots or own_slots)
+    return LocalService(MemoryLedger(), kit, slots or own_slots, close=registries.close)
 
 
 def build_patient(config: Config) -> Patient:
     """What `doctor` looks at."""
     settings = config.settings
+    opened = ExitStack()
+    ledger, producer = build_ledger(settings), build_producer(settings)
+    opened.callback(ledger.close)
+    opened.callback(producer.close)
+
+    def registries() -> RegistryPool:
+        pool = build_registries(config)
+        opened.callback(pool.close)
+        return pool
+
     return Patient(
         config=config,
-        broker=build_producer(settings),
-        ledger=build_ledger(settings),
+        broker=producer,
+        ledger=ledger,
         store=lambda: build_store(settings),
-        registries=lambda: build_registries(config),
+        registries=registries,
         marks=fingerprints(config),
+        close=opened.close,
     )
 
 
