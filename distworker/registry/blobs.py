@@ -16,6 +16,7 @@ from typing import Final
 from distworker.digest import Digest, Hasher, Verified
 from distworker.errors import (
     BlobUnknown,
+    DigestMismatch,
     InternalError,
     ProtocolError,
     RequestTimeout,
@@ -46,7 +47,7 @@ def has_blob(at: Endpoint, repository: str, digest: Digest) -> bool:
         return reply.status == 200
 
 
-class _Again(Exception):  # noqa: N818  (a turn of the loop, not an error)
+class _Again(Exception):
     """Ask once more, without Range if `whole`."""
 
     def __init__(self, error: TransferError, whole: bool = False) -> None:
@@ -79,6 +80,7 @@ class BlobStream:
         self._reply: Reply | None = None
         self._budget = _Budget()
         self._lies = 0
+        self._mangled = False
         self._ranges = True
 
     def __enter__(self) -> BlobStream:
@@ -105,14 +107,23 @@ class BlobStream:
 
     def __iter__(self) -> Iterator[Chunk]:
         held: bytes | None = None
+        handed_out = False
         for chunk in self._pieces():
             if held is not None:
                 yield held
+                handed_out = True
             held = chunk
         try:
             self._verified = self._hasher.verify()
-        except TransferError as error:
-            raise faults.prefixed(error, self._where) from None
+        except DigestMismatch as error:
+            if handed_out or self._mangled:
+                raise faults.prefixed(error, self._where) from None
+            # A cache or proxy may have mangled it; nobody saw a byte yet, so one clean read is free.
+            self._mangled = True
+            self.close()
+            self._hasher = Hasher(self._digest, self._size)
+            yield from self
+            return
         if held is not None:
             yield held
 

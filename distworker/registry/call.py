@@ -43,7 +43,7 @@ class Call:
     scopes: tuple[Scope, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | BodyFactory | None = field(default=None, repr=False)
-    timeout: float = READ_TIMEOUT
+    timeout: float = field(default_factory=lambda: READ_TIMEOUT)
     anonymous: bool = False
     once: bool = False  #: never retried in place
 

@@ -79,11 +79,11 @@ def cancel_upload(at: Endpoint, session: UploadSession) -> None:
         return
 
 
-class _PatchInstead(Exception):  # noqa: N818  (a turn of the loop, not an error)
+class _PatchInstead(Exception):
     """The registry does not take the whole blob in one PUT."""
 
 
-class _Unclear(Exception):  # noqa: N818  (a turn of the loop, not an error)
+class _Unclear(Exception):
     """The outcome is unknown, or the session is gone."""
 
     def __init__(self, error: TransferError) -> None:

@@ -335,6 +335,8 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.stall:
             self.server.owner.stopping.wait(answer.stall)
         if answer.reset is not None:
+            # Let the client take what was sent before: a reset throws away what is still on the way.
+            self.server.owner.stopping.wait(0.05)
             # Linger of zero seconds: close sends RST instead of FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
