@@ -22,7 +22,7 @@ def command(job: str, as_json: bool) -> int:
     Example:
       distworker cancel 20261123-7f3kq2xm
     """
-    with work.fleet(options.current()) as jobs:
+    with work.fleet(work.settings(options.current())) as jobs:
         stopped = jobs.cancel(job)
         view = jobs.view(job)
     if as_json:

@@ -25,7 +25,7 @@ def command(show_all: bool, as_json: bool) -> int:
       distworker doctor --config /etc/distworker --json
     """
     wrong = 0
-    for check in work.examine(options.current()):
+    for check in work.examine(work.settings(options.current())):
         wrong += not check.ok
         if as_json:
             click.echo(json.dumps({"event": "check", "v": 1, **check.to_dict()}, ensure_ascii=False))

@@ -54,16 +54,15 @@ def checked(fields: Mapping[str, Any]) -> JobRequest:
 def _fleet(request: JobRequest, detach: bool, as_json: bool) -> int:
     from distworker.cli import render  # noqa: PLC0415 - rich is needed from here on
 
-    with interruptible(), work.fleet(current()) as jobs:
+    config = work.settings(current())
+    if not detach:
+        work.require_worker(config)
+    with interruptible(), work.fleet(config) as jobs:
         display = render.choose(as_json)
-        if detach:
-            waiting = not work.alive(jobs)
-        else:
-            work.require_worker(jobs)
         try:
             jobs.create(request)
             if detach:
-                return _detached(request.id, waiting, display, jobs.view(request.id))
+                return _detached(request.id, not work.workers(config), display, jobs.view(request.id))
             return follow(jobs, request.id, display)
         except KeyboardInterrupt:
             click.echo(left(request.id), err=True)
@@ -95,7 +94,7 @@ def _here(request: JobRequest, store: Path | None, as_json: bool) -> int:
 
     with interruptible():
         try:
-            with work.local(current(), store) as jobs:
+            with work.local(work.settings(current()), store) as jobs:
                 jobs.create(request)
                 return follow(jobs, request.id, render.choose(as_json))
         except KeyboardInterrupt:

@@ -38,7 +38,7 @@ def command(job: str | None, follow_it: bool, limit: int, as_json: bool) -> int:
     """
     if follow_it and not job:
         raise click.UsageError("--follow needs a JOB; `distworker status` lists them")
-    with interruptible(), work.fleet(options.current()) as jobs:
+    with interruptible(), work.fleet(work.settings(options.current())) as jobs:
         if not job:
             return _list(jobs.recent(limit), as_json)
         if not follow_it:

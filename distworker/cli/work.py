@@ -7,10 +7,11 @@ before anything is recorded. Imports of service/ are inside the functions: `--he
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from distworker.cli.options import Run, start_log
 from distworker.errors import NoWorker, StateUnavailable
@@ -19,41 +20,13 @@ if TYPE_CHECKING:
     from distworker.service.doctor import Check
     from distworker.service.jobs import Jobs
     from distworker.settings import Config
+    from distworker.state.base import WorkerView
 
 T = TypeVar("T")
 
 #: Seconds for the first question to Redis: with the start of Python it stays under the promised five.
 FIRST_ANSWER: Final = 4.0
 INSTEAD: Final = "add --local to do the work in this process without Redis or workers"
-
-
-@contextmanager
-def fleet(run: Run) -> Iterator[Jobs]:
-    """The fleet's use cases; nothing is asked yet."""
-    from distworker.service import wiring  # noqa: PLC0415 - see the module text
-
-    config = settings(run)
-    with wiring.build_client(config) as client:
-        try:
-            yield client.jobs
-        except StateUnavailable as error:
-            raise _named(error, config) from error
-
-
-@contextmanager
-def local(run: Run, store: Path | None) -> Iterator[Jobs]:
-    """The same use cases done by this process, with blobs in the folder `store` or the user's cache."""
-    from distworker.service import wiring  # noqa: PLC0415 - see the module text
-
-    with wiring.build_local(settings(run), store) as service:
-        yield service.jobs
-
-
-def examine(run: Run) -> Iterator[Check]:
-    """The doctor's findings, each as soon as it is there."""
-    from distworker.service import doctor, wiring  # noqa: PLC0415 - see the module text
-
-    yield from doctor.examine(wiring.build_patient(settings(run)))
 
 
 def settings(run: Run) -> Config:
@@ -66,21 +39,48 @@ def settings(run: Run) -> Config:
     return config
 
 
-def require_worker(jobs: Jobs) -> None:
+@contextmanager
+def fleet(config: Config) -> Iterator[Jobs]:
+    """The fleet's use cases; nothing is asked yet."""
+    from distworker.service import wiring  # noqa: PLC0415 - see the module text
+
+    with _named(config), wiring.build_client(config) as client:
+        yield client.jobs
+
+
+@contextmanager
+def local(config: Config, store: Path | None) -> Iterator[Jobs]:
+    """The same use cases done by this process, with blobs in the folder `store` or the user's cache."""
+    from distworker.service import wiring  # noqa: PLC0415 - see the module text
+
+    with wiring.build_local(config, store) as service:
+        yield service.jobs
+
+
+def examine(config: Config) -> Iterator[Check]:
+    """The doctor's findings, each as soon as it is there."""
+    from distworker.service import doctor, wiring  # noqa: PLC0415 - see the module text
+
+    yield from doctor.examine(wiring.build_patient(config))
+
+
+def workers(config: Config) -> Sequence[WorkerView]:
+    """The live workers; raises StateUnavailable in time. Needs Redis only: where nothing is set up at all, that
+    is said, and not that a key of the store is missing."""
+    from distworker.service import wiring  # noqa: PLC0415 - see the module text
+
+    with _named(config):
+        return within(FIRST_ANSWER, wiring.build_ledger(config.settings).workers)
+
+
+def require_worker(config: Config) -> None:
     """Raises StateUnavailable or NoWorker, naming --local, unless somebody is there to do the work."""
     try:
-        within(FIRST_ANSWER, jobs.require_worker)
+        found = workers(config)
     except StateUnavailable as error:
-        raise StateUnavailable(f"{error.message}; start it, or {INSTEAD}", **error.fields) from error
-
-
-def alive(jobs: Jobs) -> bool:
-    """Whether any worker would do the work now; raises StateUnavailable."""
-    try:
-        within(FIRST_ANSWER, jobs.require_worker)
-    except NoWorker:
-        return False
-    return True
+        raise StateUnavailable(f"{error.message} Start it, or {INSTEAD}", **error.fields) from error
+    if not any(worker.slots > 0 for worker in found):
+        raise NoWorker(f"no worker is alive: start one with `celery -A tasks worker`, or {INSTEAD}")
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
@@ -106,11 +106,15 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     return answer
 
 
-def _named(error: StateUnavailable, config: Config) -> StateUnavailable:
-    """`error` with the address that was tried, masked."""
-    from distworker.settings import shown  # noqa: PLC0415 - see the module text
+@contextmanager
+def _named(config: Config) -> Iterator[None]:
+    """Errors of Redis leave with the address that was tried, without its password."""
+    try:
+        yield
+    except StateUnavailable as error:
+        from distworker.settings import shown  # noqa: PLC0415 - see the module text
 
-    address = shown(config.settings.redis_url)
-    if address in error.message:
-        return error
-    return StateUnavailable(f"{error.message} (redis_url is {address})", **error.fields)
+        address = shown(config.settings.redis_url)
+        if (urlsplit(address).hostname or address) in error.message:
+            raise
+        raise StateUnavailable(f"{error.message} (redis_url is {address}).", **error.fields) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from distworker.errors import JobUnknown, NoWorker, StateUnavailable
+from distworker.errors import JobUnknown, StateUnavailable
 from distworker.plan.model import JobRequest
 from distworker.state.base import JobView, WorkerView
 
@@ -82,11 +82,6 @@ class FakeJobs:
     def workers(self) -> Sequence[WorkerView]:
         self._answer()
         return self.live
-
-    def require_worker(self) -> None:
-        self._answer()
-        if not self.live:
-            raise NoWorker("no live worker: start one, or add --local")
 
     def _answer(self) -> None:
         if self.outages:

@@ -14,7 +14,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from distworker.cli import main, work
-from tests.unit.cli.fake_jobs import FakeJobs, view
+from tests.unit.cli.fake_jobs import WORKER, FakeJobs, view
 
 
 @contextmanager
@@ -33,5 +33,6 @@ def endless(*_: Any) -> Iterator[FakeJobs]:
 if __name__ == "__main__":
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that the byte of Ctrl-C becomes a signal
     work.fleet = work.local = endless  # type: ignore[assignment]
+    work.workers = lambda config: [WORKER]
     sys.argv[2:] = ["copy", "alpine:1", "dst.example/alpine:1", *sys.argv[2:]]
     sys.exit(main.run(sys.argv[2:]))

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from distworker.errors import (
     StoreFull,
     WorkerLost,
 )
+from distworker.service import wiring
 from distworker.service.doctor import Check
 from tests.unit.cli.fake_jobs import JOB, FakeJobs, closed, view
 
@@ -66,6 +67,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeJobs], FakeJobs]:
 
         monkeypatch.setattr(work, "fleet", opened)
         monkeypatch.setattr(work, "local", opened)
+        monkeypatch.setattr(work, "workers", lambda config: jobs.live)
         return jobs
 
     return use
@@ -249,8 +251,6 @@ def test_a_redis_that_is_away_is_named_without_its_password(
 ) -> None:
     """Exit 3 within five seconds, with the address that was tried and the way without Redis."""
     monkeypatch.setenv("DISTWORKER_REDIS_URL", "redis://:hunter2@127.0.0.1:9/0")
-    monkeypatch.setenv("DISTWORKER_STORE_KIND", "local")
-    monkeypatch.setenv("DISTWORKER_STORE_FOLDER", "/nonexistent")
 
     ran = run("copy", "a", "b.example/a")
 
@@ -262,17 +262,23 @@ def test_a_redis_that_is_away_is_named_without_its_password(
 
 
 def test_a_redis_that_never_answers_is_given_up_in_time(
-    run: Command, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    run: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A firewall that drops packets is told from a slow day by a deadline of our own."""
+
+    class Silent:
+        def workers(self) -> None:
+            threading.Event().wait(5)
+
     monkeypatch.setattr(work, "FIRST_ANSWER", 0.2)
-    jobs = fleet(FakeJobs())
-    monkeypatch.setattr(jobs, "require_worker", lambda: time.sleep(5))
+    monkeypatch.setattr(wiring, "build_ledger", lambda settings: Silent())
+    monkeypatch.setenv("DISTWORKER_REDIS_URL", "redis://:hunter2@redis.example:6379/1")
 
     ran = run("copy", "a", "b.example/a")
 
     assert ran.code == 3
     assert "no answer from Redis" in ran.err
+    assert "redis://***@redis.example:6379/1" in ran.err
 
 
 # --- status, cancel, doctor --------------------
