@@ -203,7 +203,7 @@ class Graph:
         """Out of the air, the timers and the ready ring; frees exactly what it held. It becomes `wait`."""
         if step.state == READY:
             self.ready.remove(step)
-        for slot in step.held:
+        for slot in dict.fromkeys(step.held):  # a tee within one origin holds the same slot twice
             self.use[slot].discard(step.id)
             if not self.use[slot]:
                 del self.use[slot]
@@ -405,7 +405,7 @@ class Graph:
         job.state, job.stop = CANCELLING, True
         if names.expand_id(job.id) in self.steps:
             self.drop(self.steps[names.expand_id(job.id)])
-        for image in list(job.images):
+        for image in sorted(job.images):
             self.close_image(image, CANCELLED, {})
         self.room(job)
 
