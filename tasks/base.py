@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 SHOWN_LIMIT = 500
 
 
-class TaskFailed(Exception):  # noqa: N818 - a state that Celery shows
+class TaskFailed(Exception):
     """What Celery and Flower show of a failed task: `code: message`, as both its text and its repr."""
 
     def __repr__(self) -> str:

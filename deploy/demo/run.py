@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from deploy.demo.servers import (
     DockerRegistry,
     Flower,
     Htpasswd,
+    ManagedProcess,
     ServerFailed,
     Swift,
     Valkey,
@@ -77,15 +79,20 @@ class Demo:
     def running(self) -> Iterator[None]:
         """Everything up inside; everything down afterwards, the last started first."""
         with contextlib.ExitStack() as stack:
-            for server in (self.valkey, self.swift, self.source, self.destination):
-                stack.callback(server.stop)
-                server.start()
+            self._start(stack, self.valkey, self.swift, self.source, self.destination)
             make_bucket(self.swift, BUCKET)
-            for process in (*self.workers, self.flower):
-                stack.callback(process.stop)
-                process.start()
+            self._start(stack, *self.workers, self.flower)
             self._introduce()
             yield
+
+    @staticmethod
+    def _start(stack: contextlib.ExitStack, *servers: ManagedProcess | Swift) -> None:
+        """Side by side, for most of their start is waiting; raises ServerFailed when one does not come up."""
+        for server in servers:
+            stack.callback(server.stop)
+        with ThreadPoolExecutor(len(servers)) as pool:
+            for started in [pool.submit(server.start) for server in servers]:
+                started.result()
 
     def skopeo_login(self) -> dict[str, str]:
         """Environment that gives skopeo the destination's login without showing it in a process list."""
@@ -270,8 +277,8 @@ def _prove(demo: Demo, layout: Path, flip: bool) -> report.Proof | None:
 def _stay(demo: Demo) -> None:
     say(f"\nFlower is at {demo.flower.url} (login {USER}, password {demo.password}).")
     say(f"Try more: DISTWORKER_CONFIG={_shown(demo.config)} distworker status")
-    say("Ctrl-C stops everything.")
     with contextlib.suppress(KeyboardInterrupt):
+        say("Ctrl-C stops everything.")
         while True:
             time.sleep(3600)
     say("\nstopping")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from pathlib import Path
 from deploy.demo.processes import clean_environment
 
 
-class VerificationFailed(Exception):  # noqa: N818 - an outcome
+class VerificationFailed(Exception):
     """The two ends differ, or one of them is damaged; the text says which image and how."""
 
 
@@ -42,8 +43,8 @@ def skopeo(*arguments: str, environment: Mapping[str, str] | None = None) -> str
         env=clean_environment(environment),
     )
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-        raise VerificationFailed(f"skopeo: {lines[-1][:400]}")
+        said = re.findall(r'msg="(.*)"$', done.stderr.strip()) or [f"ended with status {done.returncode}"]
+        raise VerificationFailed(f"skopeo: {said[-1][:400]}")
     return done.stdout
 
 
