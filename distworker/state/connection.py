@@ -8,7 +8,7 @@ scripts touch many slots), versions before 6.2 (LMOVE, ZADD GT), and any evictio
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
@@ -64,13 +64,19 @@ def script_text(name: str) -> str:
 
 
 class Connection:
-    """Runs the ledger's scripts and plain commands. `clock_offset` (seconds) moves its time, for tests."""
+    """Runs the ledger's scripts and plain commands. `clock` (Unix seconds) replaces the server's time in tests."""
 
-    def __init__(self, url: str, prefix: str = DEFAULT_PREFIX, rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        prefix: str = DEFAULT_PREFIX,
+        rules: Rules | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self.place = place_of(url)
         self.rules = rules or Rules()
         self.prefix = prefix
-        self.clock_offset = 0.0
+        self._clock = clock
         tcp: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_keepalive": True}
         try:
             self.client: redis.Redis = redis.Redis.from_url(
@@ -98,7 +104,15 @@ class Connection:
             return self._scripts[script](keys=(), args=(self.prefix, self._rules_json(), *args))
 
     def _rules_json(self) -> str:
-        return rules_json(self.rules, int(self.clock_offset * 1000))
+        return rules_json(self.rules, int(self._clock() * 1000) if self._clock else None)
+
+    def now(self) -> float:
+        """The time the ledger goes by, in Unix seconds."""
+        if self._clock:
+            return self._clock()
+        with self.errors():
+            seconds, micros = self.client.time()
+        return int(seconds) + int(micros) / 1e6
 
     def close(self) -> None:
         """Give up the sockets."""
@@ -175,8 +189,9 @@ class Connection:
 
 
 @lru_cache(maxsize=16)
-def rules_json(rules: Rules, offset: int) -> str:
-    """The rules as the scripts read them: times in milliseconds."""
+def rules_json(rules: Rules, clock: int | None) -> str:
+    """The rules as the scripts read them, times in milliseconds; with `clock` they do not ask the server's."""
     times = ("lease", "resend", "resend_cap", "gap", "reap_every", "keep", "answer", "hint")
     record = {name: int(value * 1000) if name in times else value for name, value in asdict(rules).items()}
-    return json.dumps({**record, "live": int(rules.live * 1000), "offset": offset, "v": names.VERSION})
+    record |= {"live": int(rules.live * 1000), "v": names.VERSION}
+    return json.dumps(record if clock is None else {**record, "clock": clock})

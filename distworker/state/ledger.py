@@ -7,7 +7,7 @@ share between threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distworker.state import wire
@@ -22,10 +22,19 @@ from distworker.state.texts import step_text
 
 
 class RedisLedger(Jobs, Progress, Origins):
-    """See `state.base.Ledger`. `url` is a redis://, rediss:// or unix:// URL; `prefix` starts every key."""
+    """See `state.base.Ledger`. `url` is a redis://, rediss:// or unix:// URL; `prefix` starts every key.
 
-    def __init__(self, url: str, prefix: str = DEFAULT_PREFIX, rules: Rules | None = None) -> None:
-        self._redis = Connection(url, prefix, rules)
+    `clock` is for tests; without it the ledger goes by the server's time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        prefix: str = DEFAULT_PREFIX,
+        rules: Rules | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._redis = Connection(url, prefix, rules, clock)
 
     @property
     def redis(self) -> Connection:

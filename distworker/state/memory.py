@@ -29,7 +29,7 @@ from distworker.state.base import (
     WorkerView,
 )
 from distworker.state.memory_graph import DELAY, LAYERS, QUEUED, RUN, WAIT, Graph, Job, Step, slot_of
-from distworker.state.rules import Rules, admission_window, layer_window, never_there, worker_lost
+from distworker.state.rules import NO_TOTAL, Rules, admission_window, layer_window, never_there, worker_lost
 from distworker.state.texts import step_text
 
 _Answer = bool | str
@@ -264,8 +264,10 @@ class MemoryLedger:
             if step in self._graph.steps:
                 self._graph.finish(found, change.delivered)
             if job and found.kind == names.EXPAND:
-                job.total = change.total if change.total is not None else (job.total or 0)
-                job.cursor = change.cursor if change.cursor is not None else job.cursor
+                job.total = job.total if change.total is None else change.total
+                job.cursor = job.cursor if change.cursor is None else change.cursor
+                if job.total is None:
+                    job.error, job.stop = NO_TOTAL, True
                 self._graph.room(job)
             self._answer(token, True)
             return True

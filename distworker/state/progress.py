@@ -29,12 +29,11 @@ class Progress:
 
     def workers(self) -> Sequence[WorkerView]:
         with self._redis.errors(), self._redis.client.pipeline(transaction=True) as pipe:
-            pipe.time()
             pipe.zrange(self._redis.key("seen"), 0, -1, withscores=True)
             pipe.hgetall(self._redis.key("slots"))
             pipe.hgetall(self._redis.key("info"))
-            (seconds, micros), seen, slots, info = pipe.execute()
-        oldest = seconds + micros / 1e6 + self._redis.clock_offset - self._redis.rules.live
+            seen, slots, info = pipe.execute()
+        oldest = self._redis.now() - self._redis.rules.live
         return [
             WorkerView(owner, int(slots.get(owner, 0)), beat / 1000, json.loads(info.get(owner, "{}")))
             for owner, beat in sorted(seen)

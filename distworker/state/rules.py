@@ -66,3 +66,7 @@ def never_there(missing: Sequence[str], rounds: int) -> dict[str, Any]:
     """The error of a step that found the same things missing again and again."""
     message = f"still missing after {rounds} rounds of fetching it again: {', '.join(missing)}"
     return {"code": "blob_unknown", "message": message, "retry": False}
+
+
+#: The error of a job whose expand step ended without the number of its images: never a job that is "done" with none.
+NO_TOTAL = {"code": "internal", "message": "the expand step did not say how many images there are", "retry": False}

@@ -12,6 +12,7 @@ from typing import Any
 
 from distworker import names
 from distworker.state.base import Change, StepSpec
+from distworker.state.rules import NO_TOTAL
 
 
 def text(value: object) -> str:
@@ -62,6 +63,8 @@ def change(value: Change) -> str:
         record["teed"] = list(value.delivered["teed"])
     if value.total is not None:
         record["total"] = value.total
+    else:
+        record["no_total"] = text(NO_TOTAL)
     if value.cursor is not None:
         record["cursor"] = value.cursor
     return text(record)

@@ -28,10 +28,11 @@ def memory_world() -> World:
 @pytest.fixture
 def redis_world(redis_url: str) -> Iterator[World]:
     """A world on a real server."""
-    ledger = RedisLedger(redis_url, rules=RULES)
+    clock = [1_700_000_000.0]
+    ledger = RedisLedger(redis_url, rules=RULES, clock=lambda: clock[0])
 
     def move(seconds: float) -> None:
-        ledger.redis.clock_offset += seconds
+        clock[0] += seconds
 
     yield World(ledger, move, RULES)
     ledger.close()

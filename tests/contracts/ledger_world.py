@@ -128,8 +128,16 @@ class World:
     def planned(self, images: Mapping[str, Sequence[StepSpec]], job: str = "J", priority: int = 5) -> None:
         """A job whose images all wait for these steps."""
         self.open(list(images), job, priority)
+        self.pump(1000)
+        claims = {image: self.claim(f"p:{image}") for image in images}
         for image, needs in images.items():
-            self.finish(f"p:{image}", wait=((f"m:{image}", tuple(needs)),))
+            self.done(claims[image], wait=((f"m:{image}", tuple(needs)),))
+
+    def give_back(self) -> None:
+        """Nothing is queued any more: all of it is ready again, uncharged."""
+        for step in list(self.inbox):
+            claim = self.claim(step)
+            self.ledger.release(claim.id, claim.token)
 
     def close(self, image: str, state: str = "done") -> None:
         """Publish the image."""

@@ -82,6 +82,15 @@ def test_a_patch_of_the_expand_step_is_there_when_it_runs_again(world: World) ->
     assert world.take("j:J").body["shard"] == 1
 
 
+def test_an_expand_step_that_names_no_total_fails_the_job(world: World) -> None:
+    """A job is never "done" with images nobody looked at."""
+    world.ledger.open_job("J", {}, expand())
+    world.finish("j:J")
+    view = world.ledger.job("J")
+    assert view is not None
+    assert (view.state, (view.error or {})["code"]) == ("failed", "internal")
+
+
 def test_a_failing_expand_closes_the_job_with_its_error(world: World) -> None:
     """The frozen list cannot be read: one typed error on the job."""
     world.ledger.open_job("J", {}, expand())

@@ -17,7 +17,7 @@
 local P, R = ARGV[1], cjson.decode(ARGV[2])
 local function key(name, id) return P .. KEY[name] .. (id or '') end
 local T = redis.call('TIME')
-local now = T[1] * 1000 + math.floor(T[2] / 1000) + R.offset
+local now = R.clock or T[1] * 1000 + math.floor(T[2] / 1000)
 
 local ROOT = {m = true, p = true, j = true}
 local LAYER = {u = true, d = true}

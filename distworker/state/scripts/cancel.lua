@@ -6,6 +6,7 @@ redis.call('HSET', key('job', job), 'st', 'cancelling', 'stop', 1)
 local j = get('j:' .. job)
 if j then drop(j) end
 local images = redis.call('SRANDMEMBER', key('images', job), R.batch)
+table.sort(images)
 for _, image in ipairs(images) do
   if get('m:' .. image) or get('p:' .. image) then close_image(image, 'cancelled', '{}')
   else redis.call('SREM', key('images', job), image) end

@@ -1,5 +1,5 @@
 -- done(step, token, change JSON): 'done', or '' when the token no longer holds.
--- The change: spawn wait patch counts delivered hints closing total cursor teed, see wire.py.
+-- The change: spawn wait patch counts delivered hints closing total cursor teed no_total, see wire.py.
 -- keys     answer hint job; everything else by _graph.lua
 local id, token, c = ARGV[3], ARGV[4], cjson.decode(ARGV[5])
 local r = held_by(id, token)
@@ -49,9 +49,11 @@ if u and kind(u.id) == 'u' and u.st ~= 'queued' and u.st ~= 'run' then
 end
 if get(id) then finish(r, c.delivered) end
 if k == 'j' and job_state(job) ~= '' then
-  local total = c.total or tonumber(redis.call('HGET', key('job', job), 'total') or '0')
-  redis.call('HSET', key('job', job), 'total', total)
+  if c.total then redis.call('HSET', key('job', job), 'total', c.total) end
   if c.cursor then redis.call('HSET', key('job', job), 'cursor', c.cursor) end
+  if redis.call('HEXISTS', key('job', job), 'total') == 0 then
+    redis.call('HSET', key('job', job), 'err', c.no_total, 'stop', 1)
+  end
   room(job)
 end
 flush()
