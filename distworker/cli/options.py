@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 import click
 
@@ -52,7 +53,18 @@ def start_log(log_format: str, verbose: int) -> None:
     """The log of the command line: warnings only, because the result itself is on stdout."""
     from distworker import logs  # noqa: PLC0415 - not needed for --help
 
-    logs.setup(format=log_format, level=("warning", "info", "debug")[min(verbose, 2)])
+    level = ("warning", "info", "debug")[min(verbose, 2)]
+    logs.setup(format=log_format, level=level, stream=cast(TextIO, _Stderr()))
+
+
+class _Stderr:
+    """Whatever `sys.stderr` is when a line is written: bars take its place while they are shown."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def as_json(command: F) -> F:

@@ -149,6 +149,9 @@ class Bars:
             TextColumn("{task.fields[detail]}", markup=False),
             console=self._console,
             transient=True,
+            redirect_stdout=False,
+            # Log lines go above the bars, unless they go to a file.
+            redirect_stderr=sys.stderr.isatty(),
             refresh_per_second=4,
         )
         #: What is left of a line for the name of a step: the bar and the longest detail come first.

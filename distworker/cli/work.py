@@ -65,8 +65,8 @@ def examine(config: Config) -> Iterator[Check]:
 
 
 def workers(config: Config) -> Sequence[WorkerView]:
-    """The live workers; raises StateUnavailable in time. Needs Redis only: where nothing is set up at all, that
-    is said, and not that a key of the store is missing."""
+    """The live workers; raises StateUnavailable in time. Needs Redis only: where nothing is set up at all,
+    that is said, and not that a key of the store is missing."""
     from distworker.service import wiring  # noqa: PLC0415 - see the module text
 
     with _named(config):
