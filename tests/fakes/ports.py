@@ -57,7 +57,7 @@ class Site:
     repositories: dict[str, Repository] = field(default_factory=dict)
     calls: list[tuple[str, ...]] = field(default_factory=list)
     served: Counter[str] = field(default_factory=Counter)
-    chunk: int = 4
+    chunk: int = 30_000
     refuse_mounts: bool = False
     corrupt: set[str] = field(default_factory=set)  #: digests served with a flipped first byte
     blind: set[str] = field(default_factory=set)  #: digests for which HEAD of the blob is unclear

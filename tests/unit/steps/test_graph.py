@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,6 +42,14 @@ def run() -> Run:
 
 def sites(run: Run) -> tuple[Site, Site]:
     return run.sites["src.example"], run.sites["dst.example"]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """The tee's other side ends on its own time; a generous guard against a hang."""
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def multi_arch() -> Image:
@@ -188,7 +198,7 @@ def test_wrong_bytes_are_a_digest_mismatch_and_reach_neither_store_nor_destinati
     assert run.store.stat(blob_key("default", Digest.of(APP))) is None
     assert Digest.of(APP) not in target.repositories["team/app"].blobs
     assert target.repositories["team/app"].tags == {"1": old.digest}
-    assert not target.sessions
+    wait_until(lambda: not target.sessions)
 
 
 def test_the_tee_feeds_the_destination_in_the_same_pass(run: Run) -> None:
