@@ -33,7 +33,7 @@ from botocore.exceptions import (
 )
 
 from distworker.blobstore.base import StoredObject, Unfinished
-from distworker.blobstore.parts import PART_SIZE, READ_CHUNK
+from distworker.blobstore.parts import PART_SIZE, READ_CHUNK, part_size
 from distworker.blobstore.s3_faults import MISSING, PAST_END, UPLOAD_GONE, fault
 from distworker.blobstore.s3_writer import S3Writer
 from distworker.errors import ConfigInvalid, LimitExceeded, StoreUnavailable
@@ -48,8 +48,10 @@ class S3Options:
 
     `endpoint` empty means Amazon's own for `region`. Without `access_key` the machine's own credentials are
     used (instance role, AWS_* variables, profile). `prefix` goes before every key. `verify` is True or a file
-    of CA certificates; `proxy` a URL or "". `connections` should be at least twice the slots of a worker.
-    Times are in seconds, sizes in bytes; `attempts` counts the first try.
+    of CA certificates; `proxy` a URL or "". `connections` should be at least twice the slots of a worker. A
+    writer of a large blob holds one part in memory; up to `spare_buffers` writers of the process hold a
+    second one and fill it while the first is sent. Times are in seconds, sizes in bytes; `attempts` counts
+    the first try.
     """
 
     bucket: str
@@ -64,6 +66,7 @@ class S3Options:
     verify: bool | str = True
     proxy: str = field(default="", repr=False)
     part_size: int = PART_SIZE
+    spare_buffers: int = 2
     connections: int = 32
     attempts: int = 3
     connect_timeout: float = 10.0
@@ -76,6 +79,7 @@ class S3Store:
     def __init__(self, options: S3Options) -> None:
         self._options = options
         self._prefix = f"{options.prefix.strip('/')}/" if options.prefix.strip("/") else ""
+        self._spares = threading.Semaphore(options.spare_buffers)
         self._client: Any = None
         self._owner = 0
         self._lock = threading.Lock()
@@ -132,7 +136,8 @@ class S3Store:
             yield chunk
 
     def writer(self, key: str, proof_for: str, size: int, token: str) -> S3Writer:
-        return S3Writer(self, key, digest=proof_for, size=size, token=token, part=self._options.part_size)
+        part = part_size(size, self._options.part_size)
+        return S3Writer(self, key, digest=proof_for, size=size, token=token, part=part, spares=self._spares)
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError), self.faults(f"delete {key}"):

@@ -1,14 +1,16 @@
 """One blob on its way into an S3 bucket: a single put when it is small, otherwise a multipart upload.
 
-Two buffers of one part each: while a thread of the writer's own sends one, the caller fills the other.
-Nothing can be seen before `commit` has the proof: the put, or the completion of the upload, is the last
-request. Leaving without a commit aborts the upload, and a failing abort never hides the first error.
+A thread of the writer's own sends a part while the caller fills the next one, as long as the process has a
+spare buffer to give; otherwise the caller waits and fills the same one again. Nothing can be seen before
+`commit` has the proof: the put, or the completion of the upload, is the last request. Leaving without a
+commit aborts the upload, and a failing abort never hides the first error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -16,7 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from distworker.blobstore.base import StoredObject, Unfinished
-from distworker.blobstore.parts import part_size, require_proof, require_room
+from distworker.blobstore.parts import require_proof, require_room
 from distworker.digest import Verified
 from distworker.errors import DistworkerError, StoreUnavailable
 
@@ -35,16 +37,29 @@ class _Store(Protocol):
 
 
 class S3Writer:
-    """A BlobWriter; used by one thread. `part` is the preferred part size in bytes."""
+    """A BlobWriter; used by one thread. `part` is the part size in bytes; `spares` counts the second buffers
+    that the process may still hand out, for all its writers together."""
 
-    def __init__(self, store: _Store, key: str, *, digest: str, size: int, token: str, part: int) -> None:
+    def __init__(
+        self,
+        store: _Store,
+        key: str,
+        *,
+        digest: str,
+        size: int,
+        token: str,
+        part: int,
+        spares: threading.Semaphore,
+    ) -> None:
         self._store = store
         self._key = key
         self._digest = digest
         self._size = size
         # Whoever finds the object can tell which claim wrote it.
         self._metadata = {"claim": quote(token)} if token else {}
-        self._part = part_size(size, part)
+        self._part = part
+        self._spares = spares
+        self._has_spare = False
         self._buffer = bytearray(min(size, self._part))
         self._filled = 0
         self._written = 0
@@ -69,6 +84,9 @@ class S3Writer:
             _log.warning("an unfinished upload of %s is left for the sweep: %s", self._key, fault)
         finally:
             self._buffer = bytearray()
+            if self._has_spare:
+                self._has_spare = False
+                self._spares.release()
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         require_room(self._digest, self._size, self._written + len(chunk))
@@ -76,7 +94,8 @@ class S3Writer:
             done = 0
             while done < len(view):
                 if self._filled == self._part:
-                    self._send()
+                    self._buffer = self._send() or self._next_buffer()
+                    self._filled = 0
                 step = min(len(view) - done, self._part - self._filled)
                 self._buffer[self._filled : self._filled + step] = view[done : done + step]
                 self._filled += step
@@ -97,15 +116,22 @@ class S3Writer:
         self._complete()
         self._upload = ""
 
-    def _send(self) -> None:
-        """Hands the full buffer to the sender and takes the one that is free again."""
+    def _send(self) -> bytearray | None:
+        """Hands the buffer to the sender and returns the one that is free again, if there is one."""
         sender = self._sender or self._begin()
         free = self._await()
         number, body = len(self._parts) + 1, self._buffer
         self._parts.append({"PartNumber": number})
         self._sending = sender.submit(self._send_part, number, body)
-        self._buffer = free if free is not None else bytearray(self._part)
-        self._filled = 0
+        return free
+
+    def _next_buffer(self) -> bytearray:
+        """A second buffer when the process has one to spare, otherwise the one being sent, once it is
+        sent."""
+        if not self._has_spare and self._spares.acquire(blocking=False):
+            self._has_spare = True
+            return bytearray(self._part)
+        return self._await() or bytearray(self._part)
 
     def _begin(self) -> ThreadPoolExecutor:
         with self._store.faults(f"write {self._key}"):

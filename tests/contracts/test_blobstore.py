@@ -28,8 +28,8 @@ MIB = 1024 * 1024
 
 #: Parts as small as S3 allows, so that 17 MiB are four of them.
 PART = 5 * MIB
-#: What a writer gets whose upload was swept; moto stumbles over itself where servers answer NoSuchUpload.
-GONE = (StoreUnavailable, KeyError)
+#: What a writer gets whose upload was swept. Servers answer NoSuchUpload; moto stumbles over its own state.
+GONE = (StoreUnavailable, KeyError, ValueError)
 
 
 @pytest.fixture(params=["memory", "folder", "moto", pytest.param("s3", marks=pytest.mark.servers)])
