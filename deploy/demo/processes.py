@@ -35,7 +35,7 @@ HEALTHY_WITHIN: Final = 60.0
 STOP_WITHIN: Final = 10.0
 
 
-class ServerFailed(RuntimeError):  # noqa: N818 -- it says what happened
+class ServerFailed(RuntimeError):
     """A helper process did not start, did not answer or ended by itself."""
 
 

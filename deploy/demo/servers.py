@@ -49,6 +49,7 @@ __all__ = [
     "Valkey",
     "accesses",
     "clean_environment",
+    "find_program",
     "free_port",
     "http_status",
     "is_ambient",
@@ -56,6 +57,7 @@ __all__ = [
     "stop_everything",
     "stop_on_signals",
     "swift_environment",
+    "talk",
     "wait_until",
 ]
 
