@@ -26,6 +26,8 @@ from distworker.registry.listing import tags as listing
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.retrying import Backoff
 
+#: Connections one thread keeps open; it uses two at once at most (storage beside registry).
+_POOL_MAX: Final = 8
 USER_AGENT: Final = f"distworker/{__version__}"
 
 
@@ -153,7 +155,7 @@ class RegistryPool:
         origin = endpoint(host, profile)
         if credential:
             self._credentials.find(host, credential)  # an unknown id is told now, not at the first 401
-        dialer = Dialer(profile.ca_file, profile.proxy, max(profile.max_concurrency, 2))
+        dialer = Dialer(profile.ca_file, profile.proxy, min(max(profile.max_concurrency, 2), _POOL_MAX))
         self._dialers.append(dialer)
         http = HTTP(
             origin,

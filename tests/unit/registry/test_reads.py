@@ -3,6 +3,7 @@ B)."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from collections.abc import Callable
@@ -202,6 +203,25 @@ def test_a_missing_blob_is_known_before_anything_is_prepared(rig: RigMaker) -> N
     r = holding(rig)
     with fails(BlobUnknown, status=404), r.client.read_blob("a/b", Digest.of(b"gone"), 4):
         pytest.fail("the context was entered")
+
+
+def test_b08_a_content_encoding_does_not_change_the_bytes(rig: RigMaker) -> None:
+    """Some servers label stored gzip as an encoding: what is hashed is what was sent."""
+    r = rig()
+    packed = gzip.compress(DATA, mtime=0)
+    digest = r.fake.put_blob("a/b", packed)
+    r.fake.always("GET", "/blobs/", Twist(headers={"Content-Encoding": "gzip"}))
+    assert read(r, len(packed), digest) == packed
+
+
+@pytest.mark.parametrize("length", [None, -1])
+def test_b08_bytes_compressed_on_the_way_are_refused(rig: RigMaker, length: int | None) -> None:
+    """Though identity was asked for; size or digest tell."""
+    r = holding(rig)
+    packed = gzip.compress(DATA, mtime=0)
+    r.fake.always("GET", "/blobs/", Answer(200, {"Content-Encoding": "gzip"}, packed, length=length))
+    with pytest.raises((SizeMismatch, DigestMismatch, Unavailable)):
+        read(r)
 
 
 # --- blobs: redirects ---------------------------------------------------------------------------------------
