@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from distworker.cli import report
@@ -218,12 +217,12 @@ class Bars:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO | None = None) -> None:
-    """Aligned columns without a frame, so that they can be cut and grepped; in a pipe never shortened."""
+    """Aligned columns without a frame, so that they can be cut and grepped; clipped in a terminal only."""
     out = sys.stdout if out is None else out
-    width = None if out.isatty() else 100_000
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        grid.add_column(heading, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        grid.add_row(*(Text(clean(cell)) for cell in row))
-    Console(file=out, markup=False, highlight=False, emoji=False, width=width).print(grid)
+    lines = [tuple(headings), *(tuple(clean(cell) for cell in row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    limit = Console(file=out).width if out.isatty() else None
+    for line in lines:
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        clipped = text[: limit - 1] + "…" if limit is not None and len(text) > limit else text
+        out.write(clipped + "\n")

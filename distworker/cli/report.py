@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from distworker.errors import CODES, InfrastructureError, clean
-from distworker.names import VERBS, VERSION, kind_of
+from distworker.names import DOWNLOAD, UPLOAD, VERBS, VERSION, kind_of
 from distworker.state.base import CANCELLED, DONE, FAILED, SUPERSEDED, UNCHANGED, JobView
 
 #: Exit codes of the command line (docs/operations.md).
@@ -99,8 +99,15 @@ def moved_text(view: JobView) -> str:
 
 
 def moved_total(view: JobView) -> int:
-    """Bytes that were moved, each once: what is downloaded is uploaded later or at the same time."""
-    return max(view.counters.get("downloaded", 0), view.counters.get("uploaded", 0))
+    """Bytes moved so far, running steps included, each once: what is downloaded is uploaded then or later."""
+    under_way = {DOWNLOAD: 0, UPLOAD: 0}
+    for step, record in view.running.items():
+        if kind_of(step) in under_way:
+            under_way[kind_of(step)] += int(record.get("moved", 0))
+    return max(
+        view.counters.get("downloaded", 0) + under_way[DOWNLOAD],
+        view.counters.get("uploaded", 0) + under_way[UPLOAD],
+    )
 
 
 def saved_total(view: JobView) -> int:

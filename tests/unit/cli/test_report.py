@@ -114,6 +114,17 @@ def test_a_heartbeat_names_a_few_running_steps_and_counts_the_rest() -> None:
     )
 
 
+def test_bytes_under_way_count_as_moved_and_no_byte_twice() -> None:
+    """A figure that stands still while a large layer moves would look like a hang."""
+    running = {
+        "d:default/sha256:ab": {"moved": 40},
+        "u:sha256:cd@r.example": {"moved": 7},
+        "p:x": {"moved": 9},
+    }
+
+    assert report.moved_total(view(counters={"downloaded": 100, "uploaded": 90}, running=running)) == 140
+
+
 def test_the_rate_follows_the_bytes_between_two_different_readings() -> None:
     """Workers report every few seconds; the same figure twice is no information."""
     rates = report.Rates()
