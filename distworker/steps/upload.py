@@ -17,6 +17,7 @@ from distworker.errors import BlobUnknown, DigestMismatch, DistworkerError, Inva
 from distworker.names import download_id
 from distworker.plan.build import download_spec, slot
 from distworker.plan.codec import load_blob
+from distworker.plan.compare import likeness
 from distworker.plan.ends import in_store
 from distworker.plan.model import REGISTRY, BlobMove, Place
 from distworker.registry.base import Chunk, Registry, UploadSession
@@ -39,15 +40,26 @@ def upload(context: Context, claim: Claim) -> Answer:
     registry = context.registries.client(place.host, place.credential)
     if registry.has_blob(place.repository, move.digest):
         return _done(move, place, "already there", {})
-    session = None
-    # Once a download was waited for, the mount had been refused.
-    if move.mount_from and download_id(move.tenant, move.digest) not in claim.delivered:
-        session = registry.mount_blob(place.repository, move.digest, move.mount_from)
+    session, near = None, _near(context, claim, move, place)
+    if near:
+        session = registry.mount_blob(place.repository, move.digest, near)
         if session is None:
-            return _done(move, place, f"mounted from {move.mount_from}", {"saved_mounted": move.size})
+            return _done(move, place, f"mounted from {near}", {"saved_mounted": move.size})
     if not in_store(context.store, move.tenant, move.digest, move.size):
         return _without(registry, session, move)
     return _send(context, claim, move, registry, session)
+
+
+def _near(context: Context, claim: Claim, move: BlobMove, place: Place) -> str:
+    """The repository to mount from. Hints are asked now, not only when the image was planned: another image's
+    upload may have ended in between, and the blob would be sent a second time."""
+    # Once a download was waited for, the planned mount had been refused.
+    refused = download_id(move.tenant, move.digest) in claim.delivered
+    if move.mount_from and not refused:
+        return move.mount_from
+    hinted = context.knowledge.hints(*slot(place), [str(move.digest)]).get(str(move.digest), ())
+    others = [name for name in hinted if name not in {place.repository, move.mount_from}]
+    return max(others, key=lambda name: likeness(name, place.repository), default="")
 
 
 class StoredBody:
