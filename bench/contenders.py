@@ -21,10 +21,12 @@ SLOTS = 4
 
 @dataclass(frozen=True)
 class Result:
-    """What one run cost. `commands` are Redis commands, those inside scripts included; 0 without a ledger."""
+    """What one run cost. `scripts` are calls of the ledger's scripts, `commands` all Redis commands: those
+    inside the scripts, the broker's and the watching command line's included. 0 without a ledger."""
 
     cost: Cost
     commands: int = 0
+    scripts: int = 0
 
 
 Contender = Callable[[Path, str, str], Result]
@@ -81,12 +83,12 @@ def _fleet(folder: Path, source: str, target: str, store: str) -> Result:
         with CeleryWorker(folder, "bench", settings, concurrency=SLOTS) as worker:
             _wait_live(settings)
             client = redis.Redis.from_url(valkey.url(0))
-            cpu, commands = cpu_of(worker.pid), _commands(client)
+            cpu, before = cpu_of(worker.pid), _calls(client)
             ours = child([*COMMAND, "copy", source, target], settings)
             cost = ours.plus(Cost(0.0, cpu_of(worker.pid) - cpu))
-            commands = _commands(client) - commands
+            after = _calls(client)
             client.close()
-            return Result(Cost(cost.wall, cost.cpu, peak_of(worker.pid)), commands)
+            return Result(Cost(cost.wall, cost.cpu, peak_of(worker.pid)), *map(int.__sub__, after, before))
 
 
 def _wait_live(settings: Mapping[str, str]) -> None:
@@ -94,9 +96,9 @@ def _wait_live(settings: Mapping[str, str]) -> None:
     child([*COMMAND, "status"], settings)
 
 
-def _commands(client: redis.Redis) -> int:
-    stats = client.info("commandstats")
-    return sum(int(each["calls"]) for each in stats.values())
+def _calls(client: redis.Redis) -> tuple[int, int]:
+    stats = {name: int(each["calls"]) for name, each in client.info("commandstats").items()}
+    return sum(stats.values()), stats.get("cmdstat_evalsha", 0)
 
 
 def _config(folder: Path, source: str, target: str, text: str) -> dict[str, str]:

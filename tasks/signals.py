@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from celery.bootsteps import StartStopStep
 from celery.concurrency.base import BasePool
-from celery.concurrency.prefork import TaskPool as ForkingPool
+from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.signals import celeryd_after_setup, setup_logging, task_postrun, worker_ready, worker_shutdown
 from celery.signals import worker_shutting_down as shutting_down
 from kombu.asynchronous.hub import Hub
@@ -56,11 +56,11 @@ def _without_data(record: logging.LogRecord) -> bool:
 def prepare(instance: Any, **_: Any) -> None:
     """Refuse what cannot work before the first message is taken.
 
-    A forked child would run steps without the thread that keeps their leases. An ordinary error would not do:
-    Celery logs what a signal handler raises and goes on.
+    A forked child would run steps without the thread that keeps their leases, and green threads lose messages
+    at a quick stop. An ordinary error would not do: Celery logs what a signal handler raises and goes on.
     """
     pool: type[BasePool] = instance.pool_cls
-    if issubclass(pool, ForkingPool):
+    if not issubclass(pool, ThreadPool):
         raise SystemExit("distworker: the worker needs --pool=threads; start more workers for more processes")
     try:
         make_services(instance.concurrency)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from celery import signals as celery_signals
 from celery.concurrency.prefork import TaskPool as Forking
+from celery.concurrency.solo import TaskPool as Solo
 from celery.concurrency.thread import TaskPool as Threads
 
 from distworker.errors import ConfigInvalid
@@ -67,10 +68,11 @@ def test_a_stop_without_a_signal_drains_too(runner: ScriptedRunner) -> None:
     assert runner.life == ["drain"]
 
 
-def test_a_forking_pool_is_refused(runner: ScriptedRunner) -> None:
-    """Its children would run steps that nobody beats for."""
+@pytest.mark.parametrize("pool", [Forking, Solo])
+def test_any_other_pool_than_threads_is_refused(pool: type) -> None:
+    """Forked children would run steps that nobody beats for."""
     with pytest.raises(SystemExit, match="threads"):
-        signals.prepare(instance=SimpleNamespace(pool_cls=Forking))
+        signals.prepare(instance=SimpleNamespace(pool_cls=pool, concurrency=1))
 
 
 def test_a_worker_shows_as_many_slots_as_it_has_threads(monkeypatch: pytest.MonkeyPatch) -> None:
