@@ -45,6 +45,8 @@ from distworker.reference import parse_host
 ENV_PREFIX: Final = "DISTWORKER_"
 #: Names `--config`'s file from the environment; not a setting itself.
 ENV_CONFIG: Final = "DISTWORKER_CONFIG"
+#: Variables that other parts read for themselves: the dashboard's settings file, the demo.
+ENV_OTHERS: Final = ("DISTWORKER_FLOWER_", "DISTWORKER_DEMO_", "DISTWORKER_SWIFT_")
 FILE: Final = "distworker.toml"
 REGISTRIES_FILE: Final = "registries.toml"
 SYSTEM_FOLDER: Final = Path("/etc/distworker")
@@ -356,9 +358,8 @@ def _variable(key: str) -> str:
 def _unknown_variables() -> tuple[str, ...]:
     defaults = Settings.model_construct()
     known = {_variable(key) for key, _ in _flat(defaults.model_dump())} | {ENV_CONFIG}
-    sections = {_variable(key) for key, value in defaults if isinstance(value, BaseModel)}
+    known |= {_variable(key) for key, value in defaults if isinstance(value, BaseModel)}
+    ours = (name for name in os.environ if name.upper().startswith(ENV_PREFIX))
     return tuple(
-        sorted(
-            n for n in os.environ if n.upper().startswith(ENV_PREFIX) and n.upper() not in known | sections
-        )
+        sorted(name for name in ours if name.upper() not in known and not name.upper().startswith(ENV_OTHERS))
     )

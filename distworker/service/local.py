@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 LOCAL_SLOTS: Final = 6
 #: Longest time between two looks at the job, in seconds; a finished step wakes the watcher at once.
 LOOK_SECONDS: Final = 0.25
+#: A beat costs no round trip here, and progress is seen as often as it beats.
+BEAT_SECONDS: Final = 0.5
 
 
 def cache_folder() -> Path:
@@ -50,7 +52,15 @@ class LocalService:
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="distworker-step")
         self._moved = threading.Event()
         self.ledger = ledger
-        self.runner = Runner(ledger, equipment, self._dispatch, Presence(f"local-{os.getpid()}", slots))
+        # Whoever runs this sees the outcomes; a second line for each failure would only say the same.
+        self.runner = Runner(
+            ledger,
+            equipment,
+            self._dispatch,
+            Presence(f"local-{os.getpid()}", slots),
+            beat_seconds=BEAT_SECONDS,
+            failure_level=logging.INFO,
+        )
         self.jobs = Jobs(ledger, equipment.store, self._dispatch, window=equipment.window)
         self._close = close
 

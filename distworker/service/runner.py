@@ -141,19 +141,23 @@ class Runner:
         clock: Callable[[], float] = time.monotonic,
         beat_seconds: float = BEAT_SECONDS,
         upkeep_seconds: float = UPKEEP_SECONDS,
+        failure_level: int = logging.ERROR,
     ) -> None:
         self._ledger = ledger
         self._equipment = equipment
         self._dispatch = dispatch
         self._presence = presence
         self._clock = clock
+        self._failure_level = failure_level
         self._active: dict[str, RunWatch] = {}
         self._lock = threading.Lock()
         self._draining = False
         self._caps_due = 0.0
         self._stopping = threading.Event()
         self._threads = [
-            threading.Thread(target=self._loop, args=(work, every), name=f"distworker-{name}", daemon=True)
+            threading.Thread(
+                target=self._loop, args=(name, work, every), name=f"distworker-{name}", daemon=True
+            )
             for name, work, every in (
                 ("beat", self.beat, beat_seconds),
                 ("upkeep", self.upkeep, upkeep_seconds),
@@ -204,7 +208,10 @@ class Runner:
             with self._watched(claim) as watch, logs.bind(**_labels(claim)):
                 return self._settle(claim, watch, self._attempt(claim, watch))
         finally:
-            self.pump()
+            if (
+                not self._draining
+            ):  # what we gave back would come straight back to us; the others pump each second
+                self.pump()
 
     def _attempt(self, claim: Claim, watch: RunWatch) -> Answer | DistworkerError:
         log.debug("%s starts, attempt %d", names.VERBS.get(names.kind_of(claim.id), "step"), claim.attempt)
@@ -268,7 +275,7 @@ class Runner:
             return _SUPERSEDED
         if verdict == "retry":
             return self._said(f"tries again in {delay:.0f} s: {error}", logging.WARNING)
-        raise StepFailed(self._said(str(error), logging.ERROR))
+        raise StepFailed(self._said(str(error), self._failure_level))
 
     @staticmethod
     def _said(text: str, level: int = logging.INFO) -> str:
@@ -301,7 +308,8 @@ class Runner:
             self._ledger.set_caps(self._presence.caps)
             self._caps_due = self._clock() + CAPS_SECONDS
         self._ledger.reap(self._presence.owner)
-        self._dispatch_admitted()
+        if not self._draining:
+            self._dispatch_admitted()
 
     def pump(self) -> None:
         """Admit ready steps now; trouble is left to the next `upkeep`."""
@@ -315,26 +323,28 @@ class Runner:
         if admitted:
             self._dispatch(admitted)
 
-    def _loop(self, work: Callable[[], None], every: float) -> None:
+    def _loop(self, name: str, work: Callable[[], None], every: float) -> None:
         failures = 0
         wait = 0.0
         while not self._stopping.wait(wait):
             try:
                 work()
+                if failures:
+                    log.info("the %s works again after %d failures", name, failures)
                 failures, wait = 0, every
             except Exception as error:  # noqa: BLE001 - leases hang on these threads: they never end by an error
                 failures += 1
                 wait = min(every, LEDGER_BACKOFF.delay(failures))
-                self._grumble(error, failures)
+                self._grumble(name, error, failures)
 
     @staticmethod
-    def _grumble(error: Exception, failures: int) -> None:
+    def _grumble(name: str, error: Exception, failures: int) -> None:
         """One line when trouble begins, then at doublings: an outage must not fill the log."""
         if failures & (failures - 1):
             return
         known = isinstance(error, DistworkerError)
         trace = None if known else error
-        log.warning("background work failed (%d): %s", failures, error, exc_info=trace)
+        log.warning("the %s failed (%d): %s", name, failures, error, exc_info=trace)
 
     # --- helpers --------------------------------------------------------------------------------------------
 

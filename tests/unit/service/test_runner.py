@@ -196,7 +196,7 @@ def test_progress_is_seen_while_the_step_runs() -> None:
 
 
 def test_draining_hands_running_work_over() -> None:
-    """The step is ready for another worker in the same instant, and no attempt is charged."""
+    """Another worker's pump hands the step out, not ours (it would come back to us); no attempt is charged."""
 
     def work(context: Context, claim: Claim) -> Answer:
         bench.runner.drain()
@@ -205,6 +205,9 @@ def test_draining_hands_running_work_over() -> None:
 
     bench = Bench(work)
     assert bench.runner.run("j:a").startswith("given back")
+    bench.runner.upkeep()
+    assert [step.id for step in bench.sent] == ["j:a"]
+    assert [step.id for step in bench.ledger.pump()] == ["j:a"]
     claim = bench.ledger.claim("j:a", "another", "other")
     assert isinstance(claim, Claim)
     assert claim.attempt == 1
