@@ -89,13 +89,11 @@ def images_text(view: JobView) -> str:
 
 
 def moved_text(view: JobView) -> str:
-    """`downloaded 3.1 MB, uploaded 3.1 MB (4 layers)`."""
+    """`downloaded 3.1 MB, uploaded 3.1 MB (4 layers)`; the layers are those that were uploaded."""
     count = view.counters
     layers = count.get("layers", 0)
-    return (
-        f"downloaded {size(count.get('downloaded', 0))}, uploaded {size(count.get('uploaded', 0))}"
-        f" ({layers} layer{'' if layers == 1 else 's'})"
-    )
+    number = f" ({layers} layer{'' if layers == 1 else 's'})" if layers else ""
+    return f"downloaded {size(count.get('downloaded', 0))}, uploaded {size(count.get('uploaded', 0))}{number}"
 
 
 def moved_total(view: JobView) -> int:

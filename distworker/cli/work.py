@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from distworker.cli.options import Run, start_log
-from distworker.errors import NoWorker, StateUnavailable
+from distworker.errors import NoWorker, StateUnavailable, StoreUnavailable
 
 if TYPE_CHECKING:
     from distworker.service.doctor import Check
@@ -53,6 +53,11 @@ def local(config: Config, store: Path | None) -> Iterator[Jobs]:
     """The same use cases done by this process, with blobs in the folder `store` or the user's cache."""
     from distworker.service import wiring  # noqa: PLC0415 - see the module text
 
+    if store is not None:
+        try:
+            store.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"--store {store}: cannot be made: {error.strerror}") from None
     with wiring.build_local(config, store) as service:
         yield service.jobs
 

@@ -281,6 +281,16 @@ def test_a_redis_that_never_answers_is_given_up_in_time(
     assert "redis://***@redis.example:6379/1" in ran.err
 
 
+def test_a_folder_that_cannot_be_made_is_infrastructure(run: Command, tmp_path: Path) -> None:
+    """Said before anything starts, with the folder's name."""
+    (tmp_path / "file").write_text("in the way")
+
+    ran = run("copy", "--local", "--store", str(tmp_path / "file" / "blobs"), "a", "b.example/a")
+
+    assert ran.code == 3
+    assert ran.err == f"store_unavailable: --store {tmp_path}/file/blobs: cannot be made: Not a directory\n"
+
+
 # --- status, cancel, doctor --------------------
 
 

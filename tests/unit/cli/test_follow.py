@@ -39,7 +39,7 @@ def test_a_pipe_gets_one_line_for_each_image_and_the_report() -> None:
         "failed     src.example/app:2 → dst.example/app:2: denied: not allowed to push",
         f"job     {JOB} failed in 12.3 s",
         "images  2: 1 done, 0 unchanged, 1 failed",
-        "moved   downloaded 0 B, uploaded 0 B (0 layers)",
+        "moved   downloaded 0 B, uploaded 0 B",
         "saved   0 B",
         "failed  src.example/app:2 → dst.example/app:2: denied: not allowed to push",
     ]

@@ -109,7 +109,7 @@ def test_a_heartbeat_names_a_few_running_steps_and_counts_the_rest() -> None:
     line = report.heartbeat_line(view(counters={"total": 12, "done": 3}, running=running))
 
     assert line == (
-        "3 of 12 images closed; downloaded 0 B, uploaded 0 B (0 layers); running: "
+        "3 of 12 images closed; downloaded 0 B, uploaded 0 B; running: "
         "upload abababababab 5.0 MB of 20.0 MB, plan image 0, plan image 1, plan image 2 and 6 more"
     )
 
