@@ -196,7 +196,7 @@ def test_progress_is_seen_while_the_step_runs() -> None:
 
 
 def test_draining_hands_running_work_over() -> None:
-    """Another worker's pump hands the step out, not ours (it would come back to us); no attempt is charged."""
+    """Another worker's pump hands the step out, as ours would get it back; no attempt is charged."""
 
     def work(context: Context, claim: Claim) -> Answer:
         bench.runner.drain()
