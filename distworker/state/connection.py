@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import redis
+from redis import exceptions
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -28,7 +29,7 @@ from distworker.state.rules import Rules
 CONNECT_TIMEOUT = 5.0  #: seconds; a server that is there answers at once
 SOCKET_TIMEOUT = 30.0  #: seconds; longer than any script of ours, short enough to notice a dead peer
 HEALTH_CHECK = 25  #: seconds a connection may idle before it is tried with a PING (half-open connections)
-RETRIES = 3  #: after a connection error; every operation is safe to repeat
+RETRIES = 2  #: at once, after a dropped connection; longer outages are the callers' (they wait and beat on)
 OLDEST = (6, 2)
 
 #: Heads that every script starts with, in this order.
@@ -47,6 +48,13 @@ REMEDIES: Mapping[str, str] = {
     "BUSY": "is busy with a script that does not end",
 }
 
+#: Answers whose code redis-py cuts off and turns into a class.
+STRIPPED: tuple[tuple[type[redis.ResponseError], str], ...] = (
+    (exceptions.OutOfMemoryError, "OOM"),
+    (exceptions.ReadOnlyError, "READONLY"),
+    (exceptions.NoPermissionError, "NOPERM"),
+)
+
 
 def place_of(url: str) -> str:
     """`host:port/db` of a Redis URL: what may be shown of it."""
@@ -64,7 +72,7 @@ def script_text(name: str) -> str:
 
 
 class Connection:
-    """Runs the ledger's scripts and plain commands. `clock` (Unix seconds) replaces the server's time in tests."""
+    """Runs the scripts and plain commands. `clock` (Unix seconds) stands for the server's time in tests."""
 
     def __init__(
         self,
@@ -74,6 +82,7 @@ class Connection:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.place = place_of(url)
+        self._has_password = bool(urlsplit(url).password)
         self.rules = rules or Rules()
         self.prefix = prefix
         self._clock = clock
@@ -85,7 +94,7 @@ class Connection:
                 socket_timeout=SOCKET_TIMEOUT,
                 **({} if url.startswith("unix:") else tcp),
                 health_check_interval=HEALTH_CHECK,
-                retry=Retry(ExponentialBackoff(cap=1.0, base=0.1), RETRIES),
+                retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), RETRIES),
                 retry_on_error=[redis.ConnectionError],
             )
         except ValueError as error:
@@ -123,10 +132,13 @@ class Connection:
         """Turn what redis-py raises into our errors."""
         try:
             yield
+        except exceptions.BusyLoadingError as error:
+            raise self._unavailable(REMEDIES["LOADING"]) from error
         except redis.AuthenticationError as error:
-            raise self._unavailable(REMEDIES["WRONGPASS"]) from error
+            word = "WRONGPASS" if self._has_password else "NOAUTH"
+            raise self._unavailable(REMEDIES[word]) from error
         except redis.ResponseError as error:
-            raise self._answer_error(str(error)) from error
+            raise self._answer_error(error) from error
         except (redis.TimeoutError, TimeoutError) as error:
             raise self._unavailable("did not answer in time") from error
         except (redis.ConnectionError, OSError) as error:
@@ -134,18 +146,15 @@ class Connection:
         except redis.RedisError as error:
             raise self._unavailable(f"failed ({type(error).__name__})") from error
 
-    def _answer_error(self, text: str) -> Exception:
-        for word, remedy in REMEDIES.items():
-            if text.startswith(word) or f" {word} " in text or f"-{word} " in text:
-                return self._unavailable(remedy)
-        # redis-py strips the code of some answers and keeps their sentence
-        for sentence, word in (
-            ("OOM", "OOM"),
-            ("read only replica", "READONLY"),
-            ("command not allowed when used memory", "OOM"),
-        ):
-            if sentence in text:
+    def _answer_error(self, error: redis.ResponseError) -> Exception:
+        text = str(error)
+        for kind, word in STRIPPED:
+            if isinstance(error, kind):
                 return self._unavailable(REMEDIES[word])
+        for word, remedy in REMEDIES.items():
+            # an error raised inside a script keeps the answer's code behind a dash
+            if text.startswith(f"{word} ") or f"-{word} " in text:
+                return self._unavailable(remedy)
         return InternalError(f"Redis at {self.place} refused a ledger command: {text}")
 
     def _unavailable(self, what: str) -> StateUnavailable:
@@ -165,8 +174,8 @@ class Connection:
         policy = str(info.get("maxmemory_policy") or self._policy())
         if policy not in ("noeviction", "unknown"):
             raise self._unavailable(
-                f"evicts keys when full (maxmemory-policy {policy}): run CONFIG SET maxmemory-policy noeviction "
-                "and put it into its configuration"
+                f"evicts keys when full (maxmemory-policy {policy}): "
+                "run CONFIG SET maxmemory-policy noeviction and put it into its configuration"
             )
         append = bool(int(info.get("aof_enabled", 0)))
         return {
@@ -190,7 +199,7 @@ class Connection:
 
 @lru_cache(maxsize=16)
 def rules_json(rules: Rules, clock: int | None) -> str:
-    """The rules as the scripts read them, times in milliseconds; with `clock` they do not ask the server's."""
+    """The rules as the scripts read them, times in milliseconds; `clock` replaces the server's time."""
     times = ("lease", "resend", "resend_cap", "gap", "reap_every", "keep", "answer", "hint")
     record = {name: int(value * 1000) if name in times else value for name, value in asdict(rules).items()}
     record |= {"live": int(rules.live * 1000), "v": names.VERSION}

@@ -48,7 +48,7 @@ class Jobs:
 
 
 def _outcome(entry: Sequence[str]) -> Mapping[str, Any]:
-    """What close_image recorded: image, state, outcome, and the body parts of an image that did not make it."""
+    """What close_image recorded: image, state, outcome, and the body of an image that did not make it."""
     image, state, outcome, *body = entry
     ends = ends_of(wire.merged(body)) if state in (FAILED, CANCELLED) else {}
     return {**ends, **json.loads(outcome), "image": image, "state": state}

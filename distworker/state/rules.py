@@ -68,5 +68,9 @@ def never_there(missing: Sequence[str], rounds: int) -> dict[str, Any]:
     return {"code": "blob_unknown", "message": message, "retry": False}
 
 
-#: The error of a job whose expand step ended without the number of its images: never a job that is "done" with none.
-NO_TOTAL = {"code": "internal", "message": "the expand step did not say how many images there are", "retry": False}
+#: The error of a job whose expand step ended without the number of its images: it must not end as "done".
+NO_TOTAL = {
+    "code": "internal",
+    "message": "the expand step did not say how many images there are",
+    "retry": False,
+}

@@ -1,7 +1,7 @@
 """A seeded storm of operations on one or two ledgers: workers that do anything, messages doubled and lost.
 
-Every operation goes to all ledgers, and their answers must be equal. When the storm is over, honest workers finish
-what is left; then every job must be closed, whatever happened before.
+Every operation goes to all ledgers, and their answers must be equal. When the storm is over, honest workers
+finish what is left; then every job must be closed, whatever happened before.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Storm:
             (self.cancel, 0.7),
             (self.caps, 1),
             (self.lose_a_message, 1),
-            (self.lose_a_worker, 2),
+            (self.lose_a_worker, 4),
         ]
         self.beat()
         self.open()
@@ -73,7 +73,7 @@ class Storm:
             move()
             self.compare()
 
-    # --- moves ------------------------------------------------------------------------------------------------
+    # --- moves --------------------
     def open(self) -> None:
         job = f"J{len(self.jobs)}"
         if len(self.jobs) < 4:
@@ -105,7 +105,7 @@ class Storm:
         claim = self.held.pop(self.random.randrange(len(self.held)))
         self.past.append(claim)
         self.ended.append(claim)
-        self.finish(claim, self.random.choices(["done", "fail", "block", "release"], [14, 2, 2, 1])[0])
+        self.finish(claim, self.random.choices(["done", "fail", "block", "release"], [14, 3, 3, 1])[0])
 
     def again(self) -> None:
         """The last answer was lost: the same call once more."""
@@ -147,7 +147,7 @@ class Storm:
         if self.held:
             self.past.append(self.held.pop(self.random.randrange(len(self.held))))
 
-    # --- what a worker answers ----------------------------------------------------------------------------------
+    # --- what a worker answers --------------------
     def finish(self, claim: Claim, how: str) -> None:
         step, token = claim.id, claim.token
         if how == "fail":
@@ -176,14 +176,18 @@ class Storm:
         if kind == "j":
             first = int(claim.body["cursor"])
             end = min(first + int(claim.body["window"]), IMAGES)
-            spawn = [s for n in range(first, end) for s in (plan(f"{job}-{n}", job), publish(f"{job}-{n}", job))]
+            spawn = [
+                s for n in range(first, end) for s in (plan(f"{job}-{n}", job), publish(f"{job}-{n}", job))
+            ]
             return Change(spawn=tuple(spawn), total=IMAGES, cursor=end)
         image = claim.id[2:]
         if kind == "p" and self.random.random() < 0.2:
             return Change(closing=Closing(image, "unchanged", {"digest": "x"}))
         if kind == "p":
             needs = {spec.id: spec for spec in (self.layer(job) for _ in range(self.random.randrange(4)))}
-            return Change(wait=((f"m:{image}", tuple(needs.values())),), patch=((f"m:{image}", {"n": len(needs)}),))
+            return Change(
+                wait=((f"m:{image}", tuple(needs.values())),), patch=((f"m:{image}", {"n": len(needs)}),)
+            )
         if kind == "m":
             return Change(closing=Closing(image, "done", {"layers": len(claim.delivered)}))
         delivered: dict[str, Any] = {"repository": job} if kind == "u" else {}
@@ -191,14 +195,14 @@ class Storm:
             delivered = {"teed": [claim.tee[0], job]}
         return Change(counts={"downloaded" if kind == "d" else "uploaded": SIZE}, delivered=delivered)
 
-    # --- the end --------------------------------------------------------------------------------------------------
+    # --- the end --------------------
     def compare(self) -> None:
         for job in self.jobs:
             self.ask(lambda ledger, job=job: _plain(ledger.job(job)))  # type: ignore[misc]
             self.ask(lambda ledger, job=job: _by_image(ledger, job))  # type: ignore[misc]
 
     def calm(self) -> None:
-        """The storm is over: honest workers finish what is left, dead ones are found, lost messages sent again."""
+        """Honest workers finish what is left, dead ones are found, lost messages are sent again."""
         for claim in self.held:
             self.finish(claim, "done")
         self.held = []

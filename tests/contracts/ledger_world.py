@@ -1,4 +1,4 @@
-"""A small world around a ledger: shorthand for specs, a clock that tests move, a worker that does what it is told.
+"""A small world around a ledger: shorthand for specs, a clock that tests move, a worker that obeys.
 
 The same world stands on the in-memory model and on a real server, so each contract test is written once.
 """
@@ -19,7 +19,9 @@ def expand(job: str = "J", window: int = 200, priority: int = 5) -> StepSpec:
     return StepSpec(f"j:{job}", job, {"v": 1, "window": window}, priority)
 
 
-def download(digest: str, job: str = "J", source: str = "src", priority: int = 5, credential: str = "") -> StepSpec:
+def download(
+    digest: str, job: str = "J", source: str = "src", priority: int = 5, credential: str = ""
+) -> StepSpec:
     body = {"v": 1, "digest": digest, "size": SIZE, "source": {"host": source, "repository": job}}
     return StepSpec(f"d:t/{digest}", job, body, priority, source, credential, f"registry:{source}")
 
@@ -50,7 +52,9 @@ def publish(image: str, job: str = "J", priority: int = 5) -> StepSpec:
 class World:
     """`ledger`, and a worker with plenty of slots that beats whenever time moves."""
 
-    def __init__(self, ledger: Ledger, move: Callable[[float], None], rules: Rules, slots: int = 1000) -> None:
+    def __init__(
+        self, ledger: Ledger, move: Callable[[float], None], rules: Rules, slots: int = 1000
+    ) -> None:
         self.ledger = ledger
         self.rules = rules
         self.slots = slots
@@ -118,11 +122,13 @@ class World:
         error = {"code": "unavailable", "message": "no answer"}
         return self.ledger.fail(claim.id, claim.token, error, retry, delay, progressed)
 
-    # --- whole jobs ---------------------------------------------------------------------------------------
+    # --- whole jobs --------------------
     def open(self, images: Sequence[str], job: str = "J", priority: int = 5) -> None:
         """A job with all its images expanded."""
         assert self.ledger.open_job(job, {"kind": "copy"}, expand(job, priority=priority))
-        spawn = tuple(s for image in images for s in (plan(image, job, priority), publish(image, job, priority)))
+        spawn = tuple(
+            s for image in images for s in (plan(image, job, priority), publish(image, job, priority))
+        )
         self.finish(f"j:{job}", spawn=spawn, total=len(images), cursor=len(images))
 
     def planned(self, images: Mapping[str, Sequence[StepSpec]], job: str = "J", priority: int = 5) -> None:

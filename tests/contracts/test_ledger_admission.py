@@ -71,8 +71,7 @@ def test_ranks_go_publish_upload_download_plan_expand(world: World) -> None:
 def test_priority_comes_before_age_within_a_job(world: World) -> None:
     """9 is highest; equal ones go by age."""
     specs = [
-        replace(spec, priority=priority)
-        for spec, priority in zip(stored("J", 4), (5, 1, 9, 5), strict=True)
+        replace(spec, priority=priority) for spec, priority in zip(stored("J", 4), (5, 1, 9, 5), strict=True)
     ]
     world.planned({"J-1": specs})
     assert world.pump() == ["u:J2@dst", "u:J0@dst", "u:J3@dst", "u:J1@dst"]

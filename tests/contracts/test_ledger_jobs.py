@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 
-from distworker.state.base import Change, Closing, StepSpec
+from distworker.state.base import Change, Claim, Closing, StepSpec
 from distworker.state.keys import STANDING, TABLE
 from distworker.state.ledger import RedisLedger
 from tests.contracts.ledger_world import World, expand, plan, publish, upload
@@ -178,6 +180,30 @@ def test_a_plan_that_ends_after_its_job_was_cancelled_creates_nothing(world: Wor
     assert world.pump() == []
 
 
+def test_workers_that_race_do_every_step_exactly_once(world: World) -> None:
+    """Four workers, every message delivered to all of them at once."""
+    world.planned({f"J-{n}": [upload(f"{k}") for k in (n, n + 1)] for n in range(1, 6)})
+    world.give_back()
+    done: list[str] = []
+
+    def work(owner: str) -> None:
+        while world.state() == "running":
+            sent.extend(step.id for step in world.ledger.pump())
+            for step in set(sent):
+                claim = world.ledger.claim(step, f"{owner}/{step}", owner)
+                if isinstance(claim, Claim) and world.ledger.done(step, claim.token, Change()):
+                    done.append(step)
+
+    sent: list[str] = []
+    threads = [Thread(target=work, args=(f"worker-{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == sorted(set(done))
+    assert len(done) == 6 + 6 + 5
+
+
 def test_a_cancelled_job_leaves_others_alone(world: World) -> None:
     """Only its own images close."""
     world.planned({"J-1": [upload("a", "J")]}, "J")
@@ -210,7 +236,9 @@ def test_nothing_without_a_ttl_is_left_behind_by_a_closed_job(redis_world: World
     world = redis_world
     assert isinstance(world.ledger, RedisLedger)
     world.ledger.set_caps({"src": 2, "dst": 2})
-    world.planned({"J-1": [upload("a"), upload("b")], "J-2": [upload("b"), upload("c")], "J-3": [upload("d")]})
+    world.planned(
+        {"J-1": [upload("a"), upload("b")], "J-2": [upload("b"), upload("c")], "J-3": [upload("d")]}
+    )
     assert leftovers(world.ledger), "the scan sees live records"
     claim = world.take("d:t/a")
     world.done(claim, delivered={"teed": ["u:a@dst", "J"]}, hints=(("dst", "", "a", "J"),))

@@ -77,7 +77,10 @@ def test_workers_are_those_who_beat_lately(world: World) -> None:
     ledger.beat("worker-3", 4, {}, [])
     ledger.farewell("worker-3")
     seen = {worker.owner: (worker.slots, worker.info) for worker in ledger.workers()}
-    assert seen == {OWNER: (1000, {"host": "here"}), "worker-2": (4, {"host": "there", "prints": {"store": "x"}})}
+    assert seen == {
+        OWNER: (1000, {"host": "here"}),
+        "worker-2": (4, {"host": "there", "prints": {"store": "x"}}),
+    }
     world.advance(world.rules.live + 1)
     assert [worker.owner for worker in ledger.workers()] == [OWNER]
 

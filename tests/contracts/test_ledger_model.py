@@ -1,4 +1,4 @@
-"""The Lua against the reference model, and both against their invariants, under seeded storms of operations."""
+"""The Lua against the reference model, and both against their invariants, in seeded storms of calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that several images want: made once, run one subscriber's way, re-homed when that one fails or leaves."""
+"""Steps that several images want: made once, run one subscriber's way, re-homed when that one leaves."""
 
 from __future__ import annotations
 

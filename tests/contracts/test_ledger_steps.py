@@ -247,7 +247,9 @@ def test_a_step_that_finds_something_missing_waits_for_it_and_is_not_charged(wor
     """The store lost the blob: the upload asks for the download and runs again after it."""
     claim = one_upload(world)
     assert world.ledger.block(claim.id, claim.token, [download("a")])
-    assert world.ledger.block(claim.id, claim.token, [download("a")]), "a repeated call is answered as the first"
+    assert world.ledger.block(claim.id, claim.token, [download("a")]), (
+        "a repeated call is answered as the first"
+    )
     assert world.pump() == ["d:t/a"]
     world.done(world.claim("d:t/a"))
     again = world.take("u:a@dst")
@@ -301,7 +303,15 @@ def test_more_needs_and_patches_reach_only_a_waiting_step(world: World) -> None:
 
 def test_bodies_survive_as_they_were_given(world: World) -> None:
     """Empty lists stay lists, large integers stay integers, text stays text."""
-    body = {"v": 1, "window": 3, "list": [], "map": {}, "big": 2**52 + 1, "text": 'é "quoted" \u0001', "none": None}
+    body = {
+        "v": 1,
+        "window": 3,
+        "list": [],
+        "map": {},
+        "big": 2**52 + 1,
+        "text": 'é "quoted" \u0001',
+        "none": None,
+    }
     world.ledger.open_job("J", {"record": body}, StepSpec("j:J", "J", body))
     assert world.take("j:J").body == {**body, "cursor": 0}
     view = world.ledger.job("J")

@@ -1,7 +1,7 @@
 -- Shared head of every script: arguments, time, step records, barriers, ready rings.
 -- ARGV[1] key prefix, ARGV[2] rules as JSON (times in ms), the operation's own arguments from ARGV[3] on.
 --
--- keys     step subs barrier got due fly_control fly_layers ready ring use running seq
+-- keys     step subs barrier got due ready ring use pause caps answer seq
 --
 -- A step record is a packed table; fields that hold their default are absent:
 --   st state: wait ready queued run delay    p spec of the home (below)     h home subscriber ('*': nobody)

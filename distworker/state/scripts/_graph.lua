@@ -1,6 +1,6 @@
 -- The moves of the work graph: subscriptions, homes, barriers, failure, images, room in a job.
 --
--- keys     those of _common.lua, and: job images outcomes jobs open
+-- keys     those of _common.lua, and: job images running outcomes jobs open fly_control fly_layers subs due
 --
 -- A job hash: v st(ate) rec(ord) first (packed spec) made closed total cursor stop err win(dow) c:<counter>
 

@@ -1,0 +1,193 @@
+"""The connection: what it refuses, and what it says instead of a redis exception."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis import exceptions
+
+from deploy.demo.servers import Valkey
+from distworker.errors import ConfigInvalid, InternalError, StateUnavailable
+from distworker.state.base import StepSpec
+from distworker.state.connection import Connection, place_of
+from distworker.state.ledger import RedisLedger
+
+URL = "redis://user:s3cret@127.0.0.1:1/0"
+GOOD = {
+    "redis_version": "7.2.4",
+    "maxmemory_policy": "noeviction",
+    "role": "master",
+    "used_memory": 1,
+    "maxmemory": 2,
+}
+
+
+class Answers:
+    """A client that answers INFO and CONFIG as it is told."""
+
+    def __init__(self, info: dict[str, Any], policy: str | None = None) -> None:
+        self._info, self._policy = info, policy
+
+    def info(self, section: str) -> dict[str, Any]:
+        return self._info
+
+    def config_get(self, name: str) -> dict[str, str]:
+        if self._policy is None:
+            raise redis.ResponseError("unknown command 'CONFIG'")
+        return {name: self._policy}
+
+
+def checked(info: dict[str, Any], policy: str | None = None) -> Any:
+    connection = Connection(URL)
+    connection.client = Answers(info, policy)  # type: ignore[assignment]
+    return connection.check()
+
+
+def raised(error: Exception) -> str:
+    """What a caller sees instead of it."""
+    with pytest.raises(StateUnavailable) as seen, Connection(URL).errors():
+        raise error
+    return str(seen.value)
+
+
+def test_a_good_server_is_described() -> None:
+    """`doctor` prints these."""
+    answer = checked({**GOOD, "aof_enabled": 1, "valkey_version": "8.1.0"})
+    assert answer == {
+        "server": "valkey",
+        "version": "8.1.0",
+        "persistence": "aof",
+        "policy": "noeviction",
+        "role": "master",
+        "used_memory": 1,
+        "maxmemory": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"redis_version": "6.0.16"}, "6.2 or newer"),
+        ({"cluster_enabled": 1}, "cluster mode"),
+        ({"redis_mode": "cluster"}, "cluster mode"),
+        ({"maxmemory_policy": "allkeys-lru"}, "CONFIG SET maxmemory-policy noeviction"),
+    ],
+)
+def test_a_server_that_would_lose_work_is_refused_with_the_remedy(
+    change: dict[str, Any], sentence: str
+) -> None:
+    """Before any work, not after the first lost step."""
+    with pytest.raises(StateUnavailable, match=sentence):
+        checked({**GOOD, **change})
+
+
+def test_the_policy_is_asked_of_config_when_info_leaves_it_out() -> None:
+    """And where CONFIG is refused too, the server is taken as it is."""
+    info = {name: value for name, value in GOOD.items() if name != "maxmemory_policy"}
+    with pytest.raises(StateUnavailable, match="volatile-lru"):
+        checked(info, "volatile-lru")
+    assert checked(info, "noeviction")["policy"] == "noeviction"
+    assert checked(info)["policy"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'."), "out of memory"),
+        (exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "out of memory"),
+        (
+            exceptions.ReadOnlyError("You can't write against a read only replica."),
+            "point the URL at the primary",
+        ),
+        (redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"), "free disk space"),
+        (redis.BusyLoadingError("Redis is loading the dataset in memory"), "try again in a moment"),
+        (redis.AuthenticationError("invalid username-password pair"), "refused the user or password"),
+        (exceptions.NoPermissionError("this user has no permissions"), "does not let this user"),
+        (redis.TimeoutError("Timeout reading from socket"), "did not answer in time"),
+        (redis.ConnectionError("Error 111 connecting to user:s3cret@127.0.0.1"), "is it running"),
+        (ConnectionResetError("reset"), "is it running"),
+        (redis.RedisError("odd"), "RedisError"),
+    ],
+)
+def test_errors_become_one_sentence_that_says_what_to_do(error: Exception, sentence: str) -> None:
+    """It names the server, never the password."""
+    text = raised(error)
+    assert sentence in text
+    assert "127.0.0.1:1/0" in text
+    assert "s3cret" not in text
+
+
+def test_an_error_inside_a_script_is_a_bug_of_ours() -> None:
+    """It is not blamed on the server, and retrying does not help."""
+    with pytest.raises(InternalError, match="nil value"), Connection(URL).errors():
+        raise redis.ResponseError("ERR user_script:12: attempt to index a nil value")
+
+
+def test_a_url_of_another_kind_is_refused() -> None:
+    """Before anything is sent anywhere."""
+    with pytest.raises(ConfigInvalid, match="redis://"):
+        Connection("amqp://guest:guest@localhost")
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://u:p@cache.example:6380/2", "cache.example:6380/2"),
+        ("rediss://cache.example", "cache.example:6379"),
+        ("unix:///run/redis.sock?db=1", "/run/redis.sock"),
+    ],
+)
+def test_only_the_place_of_a_url_is_shown(url: str, place: str) -> None:
+    """Host, port and database."""
+    assert place_of(url) == place
+
+
+def test_a_server_that_is_not_there_is_state_unavailable() -> None:
+    """Port 1 answers nobody."""
+    ledger = RedisLedger("redis://:s3cret@127.0.0.1:1/0")
+    with pytest.raises(StateUnavailable, match="cannot be reached"):
+        ledger.pump()
+    with pytest.raises(StateUnavailable, match="cannot be reached"):
+        ledger.hints("origin", "", ["digest"])
+    ledger.close()
+
+
+@pytest.mark.servers
+def test_a_full_server_is_named_as_such_from_its_real_answer(tmp_path: Path) -> None:
+    """The script's first write is refused; nothing of it is done."""
+    with Valkey(tmp_path, maxmemory=1024 * 1024) as server:
+        ledger = RedisLedger(server.url())
+        filler = "x" * 100_000
+        with pytest.raises(StateUnavailable, match="out of memory"):
+            for number in range(100):
+                ledger.open_job(f"J{number}", {"filler": filler}, StepSpec(f"j:J{number}", "J", {}))
+        ledger.close()
+
+
+@pytest.mark.servers
+def test_a_wrong_password_is_named_as_such(tmp_path: Path) -> None:
+    """And neither the right nor the wrong one is shown."""
+    with Valkey(tmp_path, password="r1ght") as server:
+        for url, sentence in (
+            (server.url().replace("r1ght", "wr0ng"), "refused the user or password"),
+            (server.url().replace(":r1ght@", ""), "wants a password"),
+        ):
+            ledger = RedisLedger(url)
+            with pytest.raises(StateUnavailable, match=sentence) as seen:
+                ledger.check()
+            assert "r1ght" not in str(seen.value)
+            assert "wr0ng" not in str(seen.value)
+            ledger.close()
+
+
+@pytest.mark.servers
+def test_scripts_are_sent_again_to_a_server_that_forgot_them(redis_url: str) -> None:
+    """After a restart or SCRIPT FLUSH."""
+    ledger = RedisLedger(redis_url)
+    assert list(ledger.pump()) == []
+    ledger.redis.client.script_flush()
+    assert list(ledger.pump()) == []
+    ledger.close()
