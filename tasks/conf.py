@@ -44,12 +44,17 @@ REDIS_OPTIONS: Final = {
 }
 
 
+def on_redis(broker_url: str) -> bool:
+    """Whether the broker is a Redis or Valkey."""
+    return urlsplit(broker_url).scheme in REDIS_SCHEMES
+
+
 def transport_options(broker_url: str, key_prefix: str) -> dict[str, Any]:
     """Options the broker's own transport understands: Redis needs several, RabbitMQ one.
 
     `key_prefix` separates fleets that share one Redis; RabbitMQ has virtual hosts for that.
     """
-    if urlsplit(broker_url).scheme in REDIS_SCHEMES:
+    if on_redis(broker_url):
         return {**REDIS_OPTIONS, "global_keyprefix": key_prefix}
     # The broker answers each publish, so a poke that it refused is an error here and is sent again.
     return {"confirm_publish": True}
@@ -73,6 +78,8 @@ def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[
         "result_serializer": "json",
         # Late acks run a step twice at every dropped connection, and a Redis restart then ends the worker.
         "task_acks_late": False,
+        # Concerns late acks only; unset, each lost connection logs a warning about it.
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
         # Results are in the ledger; a result backend would cost five commands a step and hold 22 keys an
         # image.
         "task_ignore_result": True,
@@ -87,7 +94,7 @@ def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[
         "worker_concurrency": concurrency,
         # A worker takes a message when it has a free thread, not before; else long layers hold short steps.
         # Only Redis knows this; on RabbitMQ the multiplier keeps the hoard small.
-        "worker_disable_prefetch": True,
+        "worker_disable_prefetch": on_redis(broker_url),
         "worker_prefetch_multiplier": 1,
         # Flower shows tasks from events. They cost about a third of the rate of empty tasks, nothing of a
         # layer.

@@ -51,6 +51,7 @@ def test_redis_gets_its_prefix_and_its_timeouts(url: str) -> None:
 
 def test_rabbitmq_gets_no_option_of_redis() -> None:
     """Its transport refuses what it does not know, and has virtual hosts in the prefix's place."""
+    assert celery_settings("amqp://guest@h//", "dw:", 4)["worker_disable_prefetch"] is False
     assert transport_options("amqp://guest@h//", "dw:") == {"confirm_publish": True}
 
 

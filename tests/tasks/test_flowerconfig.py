@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tornado.options import options
+
+from deploy.demo.processes import clean_environment
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "flowerconfig.py"
 
@@ -96,6 +100,23 @@ def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, port: s
 
     with pytest.raises(SystemExit, match="DISTWORKER_FLOWER_PORT"):
         read()
+
+
+def test_flower_started_plainly_reads_this_file_and_stays_shut() -> None:
+    """`celery -A tasks flower` needs no option to be the safe one."""
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "tasks", "flower", "--address=0.0.0.0"],
+        cwd=CONFIG.parents[1],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode != 0
+    assert "the dashboard on 0.0.0.0 needs a login" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_failed_task_shows_its_error_in_the_result_column() -> None:
