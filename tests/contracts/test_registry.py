@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import random
+import secrets
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo.servers import DockerRegistry, Htpasswd, TokenAuth
+from deploy.demo.servers import DockerRegistry, Htpasswd, S3Storage, Swift, TokenAuth
 from distworker.digest import Digest
 from distworker.errors import BlobUnknown, Denied, ManifestUnknown, RepositoryUnknown, Unauthorized
 from distworker.manifest import Manifest, parse_manifest
@@ -26,6 +27,7 @@ from distworker.registry.base import Chunk, Registry
 from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.profiles import HostProfile, UploadMode
+from tests.conftest import BUCKET
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_token import SignedTokenServer
 
@@ -290,6 +292,23 @@ def test_a_plain_registry_spoken_to_over_tls_says_what_to_set(tmp_path: Path) ->
         with pytest.raises(Exception, match="plain_http = true"):
             pool.client(server.host).ping()
         pool.close()
+
+
+@pytest.mark.servers
+def test_blobs_behind_a_real_storage_are_read_by_redirect(tmp_path: Path, swift: Swift) -> None:
+    """GET and HEAD are answered 307 to a signed address, which refuses anyone who brings a login along."""
+    storage = S3Storage(swift.endpoint, BUCKET, swift.access_key, swift.secret_key)
+    server = DockerRegistry(tmp_path / "registry", auth=Htpasswd(USER, PASSWORD), storage=storage)
+    repository = f"redirected/{secrets.token_hex(6)}"
+    with server:
+        pool = pool_for(server.host, PASSWORD, ())
+        registry = pool.client(server.host)
+        assert not registry.has_blob(repository, DIGEST)
+        send(registry, repository, DATA)
+        assert registry.has_blob(repository, DIGEST)
+        assert read(registry, repository, DIGEST, len(DATA)) == DATA
+        pool.close()
+    assert server.served()["GET", f"/v2/{repository}/blobs/{DIGEST}"] < 10_000
 
 
 @pytest.mark.servers

@@ -1,5 +1,6 @@
 """A scriptable HTTP server on loopback: real sockets, real bytes, faults on demand.
- A test says what happens to the next requests that match a method and a piece of a path: an `Answer` replaces
+
+A test says what happens to the next requests that match a method and a piece of a path: an `Answer` replaces
 what the server would say, a `Twist` spoils it (cut, reset, stall, corrupt, other status or headers), `PASS`
 lets one through. When a script is used up the server behaves again. Every request is recorded in `seen`.
 

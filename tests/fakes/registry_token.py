@@ -1,6 +1,7 @@
 """Token servers: a fake one with opaque tokens, and a real one whose signed tokens Debian's docker-registry
 accepts.
- Both speak distribution's token spec: `GET realm?service=&scope=…` with Basic or anonymous, `POST` with an
+
+Both speak distribution's token spec: `GET realm?service=&scope=…` with Basic or anonymous, `POST` with an
 identity token. Both answer what was asked *and* allowed, and never say no to a scope, as real ones do.
 """
 
