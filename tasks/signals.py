@@ -20,16 +20,19 @@ from kombu.asynchronous.hub import Hub
 
 from distworker import logs
 from distworker.errors import DistworkerError
+from distworker.service.runner import Runner
 from tasks.app import app, settings
 from tasks.base import make_services, services
 
 log = logging.getLogger(__name__)
 
 
-class _Loop:
-    """The worker's event loop. kombu's own `get_event_loop()` forgets it at the first reconnect."""
+class _Worker:
+    """The worker of this process, once it is ready. kombu's own `get_event_loop()` forgets the hub at the
+    first reconnect."""
 
     hub: Hub | None = None
+    runner: Runner | None = None
 
 
 @setup_logging.connect(weak=False)
@@ -74,15 +77,16 @@ def prepare(instance: Any, **_: Any) -> None:
 @worker_ready.connect(weak=False)
 def begin(sender: Any, **_: Any) -> None:
     """Keep the hub and start the runner's threads."""
-    _Loop.hub = getattr(sender, "hub", None)
-    services().runner.start()
+    _Worker.hub = getattr(sender, "hub", None)
+    _Worker.runner = services().runner
+    _Worker.runner.start()
 
 
 @task_postrun.connect(weak=False)
 def wake_loop(**_: Any) -> None:
     """A finished thread does not wake the loop by itself: without prefetch the next message would wait up to
     1 s (measured: 8 tasks a second instead of 153)."""
-    hub = _Loop.hub
+    hub = _Worker.hub
     if hub is not None:
         hub.call_soon(_nothing)
 
@@ -98,7 +102,12 @@ def drain(**_: Any) -> None:
     Celery calls this inside the signal handler, where the interrupted code may hold the very lock that
     draining takes; so another thread does it.
     """
-    threading.Thread(target=services().runner.drain, name="distworker-drain", daemon=True).start()
+    threading.Thread(target=_drain, name="distworker-drain", daemon=True).start()
+
+
+def _drain() -> None:
+    if _Worker.runner is not None:
+        _Worker.runner.drain()
 
 
 class Drain(StartStopStep):
@@ -108,7 +117,7 @@ class Drain(StartStopStep):
 
     def close(self, worker: Any) -> None:
         """Called before the pool waits for its threads."""
-        services().runner.drain()
+        _drain()
 
 
 app.steps["worker"].add(Drain)
@@ -117,4 +126,5 @@ app.steps["worker"].add(Drain)
 @worker_shutdown.connect(weak=False)
 def leave(**_: Any) -> None:
     """Stop the threads and say farewell: the ledger no longer counts on this worker."""
-    services().runner.stop()
+    if _Worker.runner is not None:
+        _Worker.runner.stop()

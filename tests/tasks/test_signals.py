@@ -33,6 +33,13 @@ class Hub:
         self.woken += 1
 
 
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins in a process whose worker is not ready yet."""
+    monkeypatch.setattr(signals._Worker, "hub", None)
+    monkeypatch.setattr(signals._Worker, "runner", None)
+
+
 def test_a_ready_worker_starts_its_threads_and_a_stopping_one_takes_leave(runner: ScriptedRunner) -> None:
     """In this order, through Celery's own signals."""
     celery_signals.worker_ready.send(sender=Consumer(None))
@@ -41,10 +48,18 @@ def test_a_ready_worker_starts_its_threads_and_a_stopping_one_takes_leave(runner
     assert runner.life == ["start", "stop"]
 
 
-def test_a_finished_task_wakes_the_loop(runner: ScriptedRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_never_was_ready_leaves_quietly(runner: ScriptedRunner) -> None:
+    """Nobody knows of it, and its one line about the reason must stay the last."""
+    answers = celery_signals.worker_shutdown.send(sender=None)
+    signals.Drain(SimpleNamespace()).close(SimpleNamespace())
+
+    assert [answer for _, answer in answers] == [None]
+    assert runner.life == []
+
+
+def test_a_finished_task_wakes_the_loop(runner: ScriptedRunner) -> None:
     """Else the next message waits for the loop's own tick of a second."""
     hub = Hub()
-    monkeypatch.setattr(signals._Loop, "hub", None)
     celery_signals.worker_ready.send(sender=Consumer(hub))
 
     celery_signals.task_postrun.send(sender=None)
@@ -52,10 +67,8 @@ def test_a_finished_task_wakes_the_loop(runner: ScriptedRunner, monkeypatch: pyt
     assert hub.woken == 1
 
 
-def test_a_task_that_ends_before_the_worker_is_ready_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_ends_before_the_worker_is_ready_wakes_nobody() -> None:
     """Brokers without an event loop have no hub at all."""
-    monkeypatch.setattr(signals._Loop, "hub", None)
-
     assert all(
         not isinstance(answer, Exception) for _, answer in celery_signals.task_postrun.send(sender=None)
     )
@@ -63,9 +76,11 @@ def test_a_task_that_ends_before_the_worker_is_ready_wakes_nobody(monkeypatch: p
 
 def test_a_stop_without_a_signal_drains_too(runner: ScriptedRunner) -> None:
     """Flower's shutdown button sends no TERM."""
+    celery_signals.worker_ready.send(sender=Consumer(None))
+
     signals.Drain(SimpleNamespace()).close(SimpleNamespace())
 
-    assert runner.life == ["drain"]
+    assert runner.life == ["start", "drain"]
 
 
 @pytest.mark.parametrize("pool", [Forking, Solo])
