@@ -39,6 +39,7 @@ class Authenticator:
         *,
         find: Callable[[], Credential | None],
         send: TokenSender,
+        probe: Callable[[str, Where], bool],
         cache: TokenCache | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -46,10 +47,12 @@ class Authenticator:
         self.realms = realms
         self.clock = clock
         self.send = send
+        self.probe = probe  # asks `/v2/` with a given Authorization: is the login good at all?
         self.cache = cache or tokens.MemoryTokenCache(clock)
         self._find = find
         self._known: Challenge | None = None
         self._refused: dict[str, float] = {}
+        self._accepted: set[str] = set()
         self._locks = [threading.Lock() for _ in range(_STRIPES)]
 
     def attempt(self, needed: tuple[Scope, ...], where: Where) -> Attempt:
@@ -85,9 +88,14 @@ class Authenticator:
         self._refused[credential.fingerprint] = self.clock() + BAD_LOGIN_MEMORY
 
     def accept(self, credential: Credential | None) -> None:
-        """It works after all."""
+        """It works."""
         if credential:
+            self._accepted.add(credential.fingerprint)
             self._refused.pop(credential.fingerprint, None)
+
+    def is_accepted(self, credential: Credential) -> bool:
+        """Has it worked before, so that a refusal is about the thing asked for and not about the login?"""
+        return credential.fingerprint in self._accepted
 
 
 class Attempt:
@@ -144,10 +152,19 @@ class Attempt:
             raise faults.auth_required(self._where)
         header = self._basic(credential)
         if header == self._used:
-            self._auth.refuse(credential)
-            raise unauthorized(self._where)
+            raise self._basic_refused(credential, header)
         self._used = header
         return header
+
+    def _basic_refused(self, credential: Credential, header: str) -> TransferError:
+        """Some registries answer 401 for a repository that is closed to a good login; ping tells it apart, so
+        that one closed repository does not stop all work with this login.
+        """
+        if self._auth.is_accepted(credential) or self._auth.probe(header, self._where):
+            self._auth.accept(credential)
+            return denied(self._where)
+        self._auth.refuse(credential)
+        return unauthorized(self._where)
 
     def _answer_bearer(self, chosen: Challenge, credential: Credential | None) -> str:
         wanted = scopes.united(self._needed, chosen.scopes)
@@ -231,7 +248,8 @@ class Attempt:
         if status == 401 and credential is None:
             return faults.auth_required(self._where)
         if status in {400, 401} and credential is not None:
-            self._auth.refuse(credential)
+            if not self._auth.is_accepted(credential):
+                self._auth.refuse(credential)
             return unauthorized(self._where)
         if status in {401, 403}:
             return denied(self._where)

@@ -54,7 +54,7 @@ class HTTP:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.origin = origin
-        self.auth = Authenticator(origin, realms, find=find, send=self._send_token_request)
+        self.auth = Authenticator(origin, realms, find=find, send=self._send_token_request, probe=self._probe)
         self._dialer = dialer
         self._user_agent = user_agent
         self._backoff = backoff
@@ -111,6 +111,16 @@ class HTTP:
             with reply:
                 challenges = parse(reply.header_values("WWW-Authenticate"))
             authorization = attempt.answer(challenges)
+
+    def _probe(self, authorization: str, where: Where) -> bool:
+        """Does the registry itself take this login?"""
+        call = Call("GET", f"{self.origin}/v2/", where)
+
+        def run() -> Reply:
+            return self._raise_transient(self._redirected(call, authorization))
+
+        with self._patiently(where, run) as reply:
+            return reply.status == 200
 
     def _send_token_request(self, request: TokenRequest, where: Where) -> tuple[int, bytes]:
         headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}

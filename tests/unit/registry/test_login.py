@@ -104,12 +104,26 @@ def test_no_login_configured_is_told(rig: RigMaker) -> None:
 
 
 def test_a_wrong_basic_login_is_tried_once(rig: RigMaker) -> None:
-    """Trying again would lock the account."""
+    """Once for the request and once for the ping that confirms it: trying on would lock the account."""
     r = rig(user="me", password="x", login=("me", "SECRET-wrong"))
     for _ in range(3):
         with fails(Unauthorized):
             r.client.ping()
-    assert sum(1 for one in r.fake.seen if one.authorization) == 1
+    assert sum(1 for one in r.fake.seen if one.authorization) == 2
+
+
+@pytest.mark.parametrize("first", ["closed/b", "a/b"])
+def test_a_repository_closed_to_a_good_login_stops_nothing_else(rig: RigMaker, first: str) -> None:
+    """Some registries say 401 where 403 is meant; the login stays usable, whichever is asked first."""
+    r = rig(user="me", password="SECRET-pw", login=("me", "SECRET-pw"))
+    r.fake.put_blob("a/b", DATA)
+    r.fake.always("HEAD", "/v2/closed/", Answer(401, {"WWW-Authenticate": 'Basic realm="fake"'}))
+    for repository in (first, "closed/b", "a/b"):
+        if repository == "a/b":
+            assert r.client.has_blob("a/b", Digest.of(DATA))
+        else:
+            with fails(Denied, repository="closed/b"):
+                r.client.has_blob(repository, Digest.of(DATA))
 
 
 def test_a11_a_wrong_login_is_not_hammered_into_the_token_server(rig: RigMaker) -> None:
