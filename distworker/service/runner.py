@@ -37,6 +37,7 @@ from distworker.errors import (
 )
 from distworker.registry.base import Registries
 from distworker.retrying import Backoff
+from distworker.service.watch import RunWatch
 from distworker.state.base import Admitted, Beat, Claim, Ledger, Refusal
 from distworker.steps.base import Answer, Block, Context, Done, Step
 
@@ -70,38 +71,6 @@ STATE_PAUSE_SECONDS: Final = 2.0
 
 class StepFailed(Exception):
     """A step is over and failed; the text is `code: message`. Only for the task's FAILURE state."""
-
-
-class RunWatch:
-    """The `Watch` of one run. Steps write and read plain attributes; the beat thread does the talking."""
-
-    __slots__ = ("_stop", "bytes", "id", "size", "token")
-
-    def __init__(self, step: str, token: str, size: int) -> None:
-        self.id = step
-        self.token = token
-        self.size = size
-        self.bytes = 0
-        self._stop: Interrupted | None = None
-
-    def moved(self, total: int) -> None:
-        """Absolute bytes moved so far by this run."""
-        self.bytes = total
-
-    def check(self) -> None:
-        """Raises Cancelled, Lost or Draining when the run must stop now."""
-        if self._stop is not None:
-            raise self._stop
-
-    def stop(self, reason: Interrupted) -> None:
-        """Make the next `check` raise; the first reason stays."""
-        if self._stop is None:
-            self._stop = reason
-
-    @property
-    def lost(self) -> bool:
-        """Whether the ledger said that this run no longer holds the step."""
-        return isinstance(self._stop, (Lost, Cancelled))
 
 
 @dataclass(frozen=True, slots=True)
