@@ -290,6 +290,11 @@ class Run:
         self.ran: list[str] = []
         self.before: Callable[[Claim], None] = lambda claim: None
 
+    def add(self, site: Site) -> Site:
+        """One more registry."""
+        self.sites[site.host] = self.context.registries.sites[site.host] = site  # type: ignore[attr-defined]
+        return site
+
     def open(self, job: str, *pairs: Pair, window: int = 50) -> None:
         """Record a job as the service does."""
         request = JobRequest(id=job, kind="copy", pairs=pairs, created=self.now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -13,10 +14,11 @@ from distworker import mediatypes
 from distworker.blobstore.keys import blob_key, ref_key
 from distworker.digest import Digest
 from distworker.errors import Denied, Unavailable
+from distworker.manifest import parse_manifest
 from distworker.plan.model import Pair, Place
 from distworker.platforms import Platform
 from distworker.state.base import Claim
-from tests.fakes.content import Image, complete, image, index, layer, put
+from tests.fakes.content import LAYER, Image, complete, descriptor, image, index, layer, put
 from tests.fakes.ports import Killed, Run, Site, registry_place, store_place
 
 BASE, APP, TOOL = layer("base"), layer("app"), layer("tool")
@@ -474,6 +476,120 @@ def test_an_immutable_tag_is_a_typed_failure_and_the_same_content_is_success(run
     outcomes = run.job("j2", copy())
     assert outcomes[0]["error"]["code"] == "tag_immutable"
     assert target.repositories["team/app"].tags == {"1": old.digest}
+
+
+def test_an_external_layer_that_nobody_has_stays_where_it_is(run: Run) -> None:
+    """The manifest is copied with its `urls`; they are not followed."""
+    source, target = sites(run)
+    kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    foreign = descriptor(APP, kind, urls=["https://elsewhere.example/layer"])
+    content = image(BASE, layers=[descriptor(BASE, LAYER), foreign])
+    put(source, "team/app", "1", content)
+    outcomes = run.job("j1", copy())
+    assert outcomes[0]["state"] == "done"
+    assert complete(target, "team/app", content)
+    assert Digest.of(APP) not in target.repositories["team/app"].blobs
+
+
+def test_an_external_layer_that_the_registry_keeps_is_copied(run: Run) -> None:
+    """The registry's own blob endpoint is tried first."""
+    source, target = sites(run)
+    kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    content = image(layers=[descriptor(APP, kind, urls=["https://elsewhere.example/layer"])])
+    put(source, "team/app", "1", content)
+    source.repositories["team/app"].blobs[Digest.of(APP)] = APP
+    outcomes = run.job("j1", copy())
+    assert outcomes[0]["state"] == "done"
+    assert target.repositories["team/app"].blobs[Digest.of(APP)] == APP
+
+
+def test_an_index_entry_that_is_a_blob_is_copied_as_a_blob(run: Run) -> None:
+    """Nothing of an index is dropped because its type is unknown."""
+    source, target = sites(run)
+    listed = [descriptor(TOOL, "application/x-thing")]
+    raw = json.dumps({"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": listed}).encode()
+    content = Image(parse_manifest(raw), (TOOL,))
+    put(source, "team/app", "1", content)
+    outcomes = run.job("j1", copy())
+    assert outcomes[0]["state"] == "done", outcomes
+    assert complete(target, "team/app", content)
+
+
+def test_a_later_job_mounts_what_an_earlier_one_delivered(run: Run) -> None:
+    """The ledger remembers where a blob went; nothing is read or sent again."""
+    source, target = sites(run)
+    put(source, "team/app", "1", image(BASE))
+    run.job("j1", copy())
+    content = put(source, "team/tool", "1", image(BASE))
+    uploads = target.count("upload_blob")
+    outcomes = run.job("j2", copy(repository="team/tool"))
+    assert outcomes[0]["state"] == "done"
+    assert complete(target, "team/tool", content)
+    assert target.count("upload_blob") == uploads
+    assert run.counters("j2")["saved_mounted"] == len(BASE + b"{}")
+
+
+def test_a_later_job_to_another_registry_sends_from_the_store(run: Run) -> None:
+    """One reading of a source serves every destination."""
+    source, _ = sites(run)
+    other = run.add(Site("other.example"))
+    content = put(source, "team/app", "1", image(BASE))
+    run.job("j1", copy())
+    outcomes = run.job("j2", pair(AT_SOURCE, registry_place("other.example", "team/app")))
+    assert outcomes[0]["state"] == "done"
+    assert complete(other, "team/app", content)
+    assert source.served[Digest.of(BASE)] == len(BASE)
+    assert run.counters("j2")["saved_stored"] == len(BASE + b"{}")
+
+
+def test_a_damaged_copy_in_the_store_is_thrown_away_and_read_again(run: Run) -> None:
+    """The destination notices; the source gives the right bytes."""
+    source, target = sites(run)
+    content = put(source, "team/app", "1", image(BASE))
+    run.job("pull", pair(AT_SOURCE, store_place("x.example", "a")))
+    run.store.put_bytes(blob_key("default", Digest.of(BASE)), bytes(len(BASE)))
+    outcomes = run.job("j1", copy())
+    assert outcomes[0]["state"] == "done", outcomes
+    assert complete(target, "team/app", content)
+    assert run.store.get_bytes(blob_key("default", Digest.of(BASE)), len(BASE)) == BASE
+
+
+def test_a_blob_that_head_does_not_show_is_proved_by_reading(run: Run) -> None:
+    """An unclear HEAD is not a refusal: a second tenant of the same source still gets the stored copy."""
+    source, target = sites(run)
+    content = put(source, "team/app", "1", image(BASE))
+    run.job("pull", pair(AT_SOURCE, store_place("x.example", "a")))
+    source.blind.add(Digest.of(BASE))
+    outcomes = run.job("j1", copy())
+    assert outcomes[0]["state"] == "done", outcomes
+    assert complete(target, "team/app", content)
+
+
+def test_a_cancelled_job_closes_its_images_and_leaves_no_tag(run: Run) -> None:
+    """Cancelled before its layers moved."""
+    source, target = sites(run)
+    put(source, "team/app", "1", image(BASE))
+    run.open("j1", copy())
+    run.before = lambda claim: run.ledger.cancel("j1") if claim.id.startswith("d:") else None  # type: ignore[assignment,return-value]
+    run.drain()
+    assert [o["state"] for o in run.outcomes("j1")] == ["cancelled"]
+    assert not target.repository("team/app").tags
+
+
+def test_a_source_tag_that_moves_while_it_is_planned_is_copied_as_pinned(run: Run) -> None:
+    """What is published is what was resolved, whole, not a mixture."""
+    source, target = sites(run)
+    first = put(source, "team/app", "1", image(BASE))
+
+    def move(claim: Claim) -> None:
+        if claim.id.startswith("d:"):
+            put(source, "team/app", "1", image(APP, TOOL))
+
+    run.before = move
+    outcomes = run.job("j1", copy())
+    assert outcomes[0]["digest"] == first.digest
+    assert complete(target, "team/app", first)
+    assert target.repositories["team/app"].tags == {"1": first.digest}
 
 
 @pytest.mark.parametrize("refuse_mounts", [False, True], ids=["mounts", "no mounts"])
