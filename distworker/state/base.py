@@ -111,6 +111,7 @@ class Change:
     hints:      `(origin, credential, digest, repository)`: places where a blob now is, candidates for mounts.
     closing:    the image that ends here.
     total:      for `expand`: the frozen number of images; `cursor`: how many of them are expanded now.
+                The next expand claim finds both in its body; without a total the job fails.
     """
 
     spawn: tuple[StepSpec, ...] = ()

@@ -137,6 +137,16 @@ def test_a_running_shared_step_goes_on_when_its_home_leaves(world: World) -> Non
     assert world.state("K") == "done"
 
 
+def test_a_failure_of_a_way_whose_owner_left_hurts_nobody(world: World) -> None:
+    """The run was J's way; K, whose step it became meanwhile, starts afresh its own way."""
+    two_jobs(world, source="other")
+    claim = world.take("d:t/a")
+    world.ledger.cancel("J")
+    assert world.fail(claim) == "failed"
+    again = world.take("d:t/a")
+    assert (again.job, again.attempt, again.body["source"]["host"]) == ("K", 1, "other")
+
+
 def test_a_step_running_for_nobody_hears_of_it_at_its_next_beat(world: World) -> None:
     """Cancel reaches a running download within one heartbeat and frees its slot."""
     world.ledger.set_caps({"src": 1})
