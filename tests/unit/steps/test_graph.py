@@ -96,7 +96,7 @@ def test_two_images_that_share_a_layer_move_it_once_and_mount_the_rest(run: Run)
     """The second repository gets the shared layer by a mount, and nothing is read twice."""
     source, target = sites(run)
     one = put(source, "team/app", "1", image(BASE, APP))
-    two = put(source, "team/tool", "1", image(BASE, TOOL, config=b'{"t":1}'))
+    two = put(source, "team/tool", "1", image(BASE, TOOL, layer("small", 10)))
     outcomes = run.job("j1", copy(), copy(repository="team/tool"))
     assert {o["state"] for o in outcomes} == {"done"}
     assert complete(target, "team/app", one)
@@ -104,8 +104,10 @@ def test_two_images_that_share_a_layer_move_it_once_and_mount_the_rest(run: Run)
     assert all(source.served[Digest.of(data)] == len(data) for data in (BASE, APP, TOOL))
     uploads = [call[2] for call in target.calls if call[0] == "upload_blob"]
     assert uploads.count(Digest.of(BASE)) == 1
+    assert uploads.count(Digest.of(b"{}")) == 1
+    assert not [step for step in run.ran if "dst.example/" in step]
     counters = run.counters("j1")
-    assert counters["downloaded"] == counters["uploaded"] == len(BASE + APP + TOOL + b"{}" + b'{"t":1}')
+    assert counters["downloaded"] == counters["uploaded"] == len(BASE + APP + TOOL + b"{}") + 10
 
 
 def test_a_second_run_changes_nothing_and_reads_no_manifest(run: Run) -> None:
