@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.demo.servers import Valkey
+from deploy.demo.servers import DockerRegistry, Valkey
 from distworker.blobstore.s3 import S3Options
 from tests.scenarios.fleet import Fleet
 
@@ -43,9 +43,13 @@ def s3_fleet(new_fleet: Callable[..., Fleet], s3_options: S3Options) -> Fleet:
     return new_fleet(s3_table(s3_options))
 
 
+@pytest.fixture
+def ends(new_registry: Callable[..., DockerRegistry]) -> tuple[DockerRegistry, DockerRegistry]:
+    """A source and a destination."""
+    return new_registry(), new_registry()
+
+
 def s3_table(options: S3Options) -> str:
     """The `[store]` table that says what `options` say."""
-    return (
-        f'[store]\nkind = "s3"\nendpoint = "{options.endpoint}"\nbucket = "{options.bucket}"\n'
-        f'access_key = "{options.access_key}"\nsecret_key = "{options.secret_key}"\nprefix = "{options.prefix}"\n'
-    )
+    keys = ("endpoint", "bucket", "prefix", "access_key", "secret_key")
+    return '[store]\nkind = "s3"\n' + "".join(f'{key} = "{getattr(options, key)}"\n' for key in keys)

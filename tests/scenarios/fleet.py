@@ -1,7 +1,7 @@
 """A whole installation on loopback: Valkey, a store, registries, worker processes, and the command line.
 
-Scenarios use it as an operator would: they run `distworker …` as a process and look at registries, logs and store
-from outside. Nothing here reaches into the product.
+Scenarios use it as an operator would: they run `distworker …` as a process and look at registries, logs
+and store from outside. Nothing here reaches into the product.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Ran:
 
 @dataclass
 class Fleet:
-    """`folder` holds settings and logs; `store` is the `[store]` table; `broker` a URL if it is not the Valkey."""
+    """`folder` holds settings and logs; `store` is the `[store]` table; `broker` another URL than its own."""
 
     folder: Path
     valkey: Valkey
@@ -128,6 +128,27 @@ class Fleet:
         path = self.folder / f"{name}.yaml"
         path.write_text(json.dumps({"version": 1, "pairs": list(pairs)}))
         return self.run("migrate", str(path), "--json", *options)
+
+    def look(self, job: str) -> dict[str, Any]:
+        """The job as `distworker status --json` tells it now."""
+        ran = self.run("status", job, "--json")
+        assert ran.code == 0, ran.text
+        return ran.events[0]
+
+    def until(self, job: str, holds: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        """Ask for the job until `holds`; returns it. Fails naming `what`."""
+        seen: list[dict[str, Any]] = []
+
+        def asked() -> bool:
+            seen.append(self.look(job))
+            return holds(seen[-1])
+
+        wait_for(asked, what)
+        return seen[-1]
+
+    def until_over(self, job: str) -> dict[str, Any]:
+        """The job once no image of it will change any more."""
+        return self.until(job, lambda view: view["closed"] is not None, f"the end of job {job}")
 
     def logs(self) -> str:
         """Everything the workers logged."""

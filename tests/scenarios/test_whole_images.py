@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from deploy.demo.servers import DockerRegistry, accesses
+from deploy.demo.servers import DockerRegistry
 from tests.images import Layout, Pushed, copy_out, digest_at, push_image, push_index
 from tests.scenarios.fleet import Fleet
+from tests.scenarios.traffic import blob_bytes, uploads, writes
 
 pytestmark = pytest.mark.servers
 
 LAYER = 300_000
-
-
-def blob_bytes(registry: DockerRegistry) -> Mapping[str, int]:
-    """digest → bytes of blob bodies that the registry served to distworker, over all repositories."""
-    sent: dict[str, int] = {}
-    for access in accesses(registry.access_log):
-        if access.method == "GET" and "/blobs/" in access.path and "distworker" in access.agent:
-            digest = access.path.rpartition("/")[2]
-            sent[digest] = sent.get(digest, 0) + access.sent
-    return sent
-
-
-def uploads(registry: DockerRegistry) -> int:
-    """Blob uploads that distworker finished there."""
-    return sum(
-        access.method == "PUT" and "/blobs/uploads/" in access.path and access.status == 201
-        for access in accesses(registry.access_log)
-        if "distworker" in access.agent
-    )
-
-
-@pytest.fixture
-def ends(new_registry: Callable[..., DockerRegistry]) -> tuple[DockerRegistry, DockerRegistry]:
-    """A source and a destination."""
-    return new_registry(), new_registry()
 
 
 def test_a_multi_arch_image_arrives_whole_and_each_blob_is_read_once(
@@ -58,13 +34,9 @@ def test_a_multi_arch_image_arrives_whole_and_each_blob_is_read_once(
     assert digest_at(f"{destination.host}/mirror/app:1") == image.digest
     copy_out(f"{destination.host}/mirror/app:1", tmp_path / "back")  # skopeo checks every digest below
     assert blob_bytes(source) == image.blobs
-    tag_put = [
-        (access.method, access.path)
-        for access in accesses(destination.access_log)
-        if "distworker" in access.agent and access.method in {"PUT", "PATCH"}
-    ]
-    assert tag_put[-1] == ("PUT", "/v2/mirror/app/manifests/1"), "the tag is the last thing written"
-    assert [path for _, path in tag_put].count("/v2/mirror/app/manifests/1") == 1
+    written = writes(destination)
+    assert written[-1] == "PUT /v2/mirror/app/manifests/1", "the tag is the last thing written"
+    assert written.count(written[-1]) == 1
 
 
 def test_the_same_job_again_moves_nothing(
@@ -103,19 +75,24 @@ def test_overlapping_jobs_move_each_shared_layer_once(
     fleet.start_workers(2)
     jobs: list[subprocess.Popen[str]] = []
     for half in (pushed[::2], pushed[1::2]):
-        pairs = "".join(
-            f"  - source: {image.reference}\n    destination: {destination.host}/mirror/{image.reference.split('/')[-1]}\n"
+        pairs = [
+            {"source": image.reference, "destination": f"{destination.host}/mirror/{name(image)}"}
             for image in half
-        )
+        ]
         path = fleet.folder / f"job{len(jobs)}.yaml"
-        path.write_text(f"version: 1\npairs:\n{pairs}")
+        path.write_text(json.dumps({"version": 1, "pairs": pairs}))
         jobs.append(fleet.spawn("migrate", str(path)))
 
     results = [(job.communicate(timeout=120), job.returncode) for job in jobs]
 
     assert [code for _, code in results] == [0, 0], results
     for image in pushed:
-        assert digest_at(f"{destination.host}/mirror/{image.reference.split('/')[-1]}") == image.digest
+        assert digest_at(f"{destination.host}/mirror/{name(image)}") == image.digest
     expected = {digest: size for image in pushed for digest, size in image.blobs.items()}
     assert blob_bytes(source) == expected, "every blob was read once, also those that both jobs want"
     assert uploads(destination) == len(expected), "and uploaded once; the rest was mounted"
+
+
+def name(image: Pushed) -> str:
+    """The last part of its reference."""
+    return image.reference.rpartition("/")[2]
