@@ -103,7 +103,8 @@ def upload_spec(move: BlobMove, destination: Place, *, download: bool, own: bool
     """Bring the blob to `destination`, after its download if asked. `own`: to that very repository, because
     what another image of the origin delivers cannot be mounted there."""
     step = names.upload_id(move.digest, destination.host, destination.repository if own else "")
-    way = f"{via(move.source)}→{destination.host}#{destination.credential}"
+    # The repository too: what it refuses is no reason for the other images that share this step to fail.
+    way = f"{via(move.source)}→{destination.host}/{destination.repository}#{destination.credential}"
     return StepSpec(
         step,
         move.job,

@@ -53,7 +53,7 @@ def test_a_blob_to_move_is_an_upload_behind_a_download() -> None:
     (upload,) = plan(TRANSFER, route(MOVE))["waits"]  # type: ignore[misc]
     assert upload.id == f"u:{DIGEST}@dst.example"
     assert (upload.origin, upload.credential) == ("dst.example", "writer")
-    assert upload.via == "registry:src.example/a#reader→dst.example#writer"
+    assert upload.via == "registry:src.example/a#reader→dst.example/b#writer"
     (download,) = upload.needs
     assert download.id == f"d:acme/{DIGEST}"
     assert (download.origin, download.credential) == ("src.example", "reader")
