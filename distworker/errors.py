@@ -6,7 +6,7 @@
     * InfrastructureError         our own Redis, broker, store or fleet is not there (exit code 3)
         * StateUnavailable · StoreUnavailable · StoreFull · NoWorker
     * TransferError               a registry, its content or the way to it (exit code 1)
-        * NotARegistry · TLSError · AddressRefused · RealmRefused · RedirectRefused
+        * Unreachable · NotARegistry · TLSError · AddressRefused · RealmRefused · RedirectRefused
         * AuthRequired · Unauthorized · Denied
         * RepositoryUnknown · ManifestUnknown · BlobUnknown
         * ManifestInvalid · ManifestTooLarge · Schema1Unsupported · TypeRefused · LimitExceeded
@@ -169,6 +169,13 @@ class TransferError(DistworkerError):
     """A registry, its content, or the way to it."""
 
     code = "transfer"
+
+
+class Unreachable(TransferError):
+    """Nobody ever answered there: an unknown host name, or nothing that listens. A mistake, until the same
+    address has answered once; then its silence is `Unavailable` and passes."""
+
+    code = "unreachable"
 
 
 class NotARegistry(TransferError):

@@ -255,8 +255,14 @@ class _Budget:
         self._bytes += count
 
     def pause(self, error: TransferError) -> float:
-        """Seconds to wait before the next connection; raises `error` when the budget is used up."""
-        free = self._bytes >= FREE_RECONNECT_BYTES or self._clock() - self._since >= FREE_RECONNECT_SECONDS
+        """Seconds to wait before the next connection; raises `error` when the budget is used up.
+
+        A silence with no byte before it ends here: it lasts a minute, and longer patience is the ledger's.
+        """
+        late = self._clock() - self._since >= FREE_RECONNECT_SECONDS
+        free = self._bytes >= FREE_RECONNECT_BYTES or (late and self._bytes > 0)
+        if isinstance(error, RequestTimeout) and not self._bytes:
+            raise error
         self._spent = 1 if free else self._spent + 1
         self._all += 1
         if self._all > RECONNECTS_MAX or BACKOFF.exhausted(self._spent):

@@ -19,6 +19,7 @@ from distworker.errors import (
     AuthRequired,
     BlobUnknown,
     Denied,
+    DigestMismatch,
     InternalError,
     ManifestInvalid,
     ManifestTooLarge,
@@ -36,6 +37,7 @@ from distworker.errors import (
     TypeRefused,
     Unauthorized,
     Unavailable,
+    Unreachable,
     UploadSessionLost,
     clean,
 )
@@ -54,10 +56,11 @@ _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "
 _REASON_MAX: Final = 300
 
 
-#: Statuses that mean the same in every phase.
+#: Statuses that mean the same in every phase (405: in those that write).
 _BY_STATUS: Final[dict[int, tuple[type[TransferError], str]]] = {
     401: (Unauthorized, "check the login for this host in registries.toml or the docker config"),
     403: (Denied, "the login may not do this"),
+    405: (Denied, "it takes no writes: is it read-only just now, or a cache that only pulls?"),
 }
 #: What a 404 means, by what was being done.
 _MISSING: Final[dict[str, type[TransferError]]] = {
@@ -69,6 +72,7 @@ _MISSING: Final[dict[str, type[TransferError]]] = {
     "send blob": UploadSessionLost,
     "commit blob": UploadSessionLost,
 }
+_WRITES: Final = frozenset({"start upload", "mount blob", "send blob", "commit blob", "put manifest"})
 _ADVICE: Final[dict[type[TransferError], str]] = {
     NotARegistry: "no registry API there; check the host name",
     ManifestUnknown: "it is missing, or hidden from this login",
@@ -79,7 +83,7 @@ _ADVICE: Final[dict[type[TransferError], str]] = {
 _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], type[TransferError], str], ...]] = (
     (
         (urllib3.exceptions.NameResolutionError, socket.gaierror),
-        Unavailable,
+        Unreachable,
         "the host name {name} cannot be resolved; check its spelling and this machine's DNS",
     ),
     (
@@ -87,7 +91,11 @@ _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], type[TransferError],
         Unavailable,
         "the proxy for {address} does not answer or refuses; check `proxy` in registries.toml",
     ),
-    ((ConnectionRefusedError,), Unavailable, "nothing listens at {address} (connection refused)"),
+    (
+        (ConnectionRefusedError,),
+        Unreachable,
+        "nothing listens at {address} (connection refused); check host and port, and that it runs",
+    ),
     ((urllib3.exceptions.ReadTimeoutError,), RequestTimeout, "no byte came from {address} for too long"),
     ((urllib3.exceptions.ConnectTimeoutError,), RequestTimeout, "connecting to {address} took too long"),
     ((TimeoutError,), RequestTimeout, "{address} did not take our bytes for too long"),
@@ -151,8 +159,13 @@ def read_problem(body: bytes) -> Problem:
     )
 
 
-def from_exception(error: BaseException, origin: Origin, where: Where) -> TransferError:
-    """The typed error for what a socket, TLS or HTTP library raised while talking to `origin`."""
+def from_exception(
+    error: BaseException, origin: Origin, where: Where, *, known: bool = True
+) -> TransferError:
+    """The typed error for what a socket, TLS or HTTP library raised while talking to `origin`.
+
+    `known`: it has answered before, so that its absence is an outage and not a mistake in the request.
+    """
     chain = list(_chain(error))
     made = _tls_error(chain, origin.netloc, where)
     if made is not None:
@@ -161,6 +174,8 @@ def from_exception(error: BaseException, origin: Origin, where: Where) -> Transf
         # Exact classes: urllib3 derives "refused" from "connecting took too long".
         if any(type(one) in causes for one in chain):
             words = sentence.format(address=origin.netloc, name=origin.host)
+            if kind is Unreachable and known:
+                kind = Unavailable  # noqa: PLW2901 - the same words
             return kind(f"{where}: {words}", **where.fields)
     return Unavailable(f"{where}: the connection to {origin.netloc} broke", **where.fields)
 
@@ -191,7 +206,9 @@ def located(error: TransferError, where: Where) -> TransferError:
 
 def prefixed(error: TransferError, where: Where) -> TransferError:
     """`error` from a lower floor, saying where it happened."""
-    return located(type(error)(f"{where}: {error.message}", **error.fields), where)
+    advice = "; what the registry keeps there is damaged, push the image to it again"
+    words = f"{where}: {error.message}{advice if isinstance(error, DigestMismatch) else ''}"
+    return located(type(error)(words, **error.fields), where)
 
 
 def wrong_body_length(expected: int) -> InternalError:
@@ -249,11 +266,12 @@ def _kind(reply: Reply, problem: Problem) -> tuple[type[TransferError], str]:
         return Quota, "free some room there"
     if status == 404 or problem.code in {"NAME_UNKNOWN", "MANIFEST_UNKNOWN"}:
         return _missing(phase, problem.code)
-    if phase == "put manifest" and status not in {401, *TRANSIENT}:
+    if phase == "put manifest" and status not in {401, 405, *TRANSIENT}:
         return _manifest_refused(reply, problem)
     if status == 400 and problem.says("http request to an https server", "sent to https port"):
         return TLSError, "it speaks https; remove `plain_http` from its entry in registries.toml"
-    return _BY_STATUS.get(status) or ((Unavailable if status in TRANSIENT else ProtocolError), "")
+    other = (Unavailable if status in TRANSIENT else ProtocolError), ""
+    return other if status == 405 and phase not in _WRITES else _BY_STATUS.get(status, other)
 
 
 def _missing(phase: str, code: str) -> tuple[type[TransferError], str]:

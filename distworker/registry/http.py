@@ -15,7 +15,14 @@ from typing import Any, Final
 import requests
 from requests.structures import CaseInsensitiveDict
 
-from distworker.errors import DistworkerError, ProtocolError, RedirectRefused, TransferError
+from distworker.errors import (
+    DistworkerError,
+    ProtocolError,
+    RedirectRefused,
+    RequestTimeout,
+    TransferError,
+    Unreachable,
+)
 from distworker.limits import REDIRECTS_MAX, SLEEP_MAX, TOKEN_BODY_MAX
 from distworker.registry import faults
 from distworker.registry.auth import Attempt, Authenticator
@@ -57,6 +64,7 @@ class HTTP:
         self.auth = Authenticator(origin, realms, find=find, send=self._send_token_request, probe=self._probe)
         self._dialer = dialer
         self._user_agent = user_agent
+        self._answered: set[Origin] = set()
         self._backoff = backoff
         self._sleep = sleep
 
@@ -81,7 +89,8 @@ class HTTP:
             try:
                 return run()
             except TransferError as error:
-                if not error.retry:
+                # A silence took its minute already: the next one is the ledger's, which frees the slot.
+                if isinstance(error, RequestTimeout) or not (error.retry or isinstance(error, Unreachable)):
                     raise
                 asked = error.delay
                 if self._backoff.exhausted(attempt) or (asked or 0.0) > SLEEP_MAX:
@@ -194,14 +203,18 @@ class HTTP:
                 timeout=(CONNECT_TIMEOUT, call.timeout),
                 proxies=self._dialer.proxies,
             )
+            self._answered.add(origin_of(url))
             return Reply(response, url, call.where)
         except DistworkerError:
             raise
         except NETWORK_ERRORS as error:
             ours = body.failure if isinstance(body, SentBody) else None
-            fault = ours or faults.from_exception(error, origin_of(url), call.where)
+            fault = ours or self._fault(error, origin_of(url), call.where)
         # Raised out here: the library's exception knows the address and must not hang below ours.
         raise fault
+
+    def _fault(self, error: BaseException, origin: Origin, where: Where) -> TransferError:
+        return faults.from_exception(error, origin, where, known=origin in self._answered)
 
 
 def _prepare(method: str, url: str, headers: dict[str, str], body: Any) -> requests.PreparedRequest:

@@ -11,6 +11,7 @@ from distworker.errors import (
     DigestMismatch,
     DistworkerError,
     ManifestTooLarge,
+    NotARegistry,
     ProtocolError,
     TransferError,
 )
@@ -21,6 +22,7 @@ from distworker.registry import faults, scopes
 from distworker.registry.base import ManifestHead
 from distworker.registry.call import Call, Reply
 from distworker.registry.endpoint import Endpoint
+from distworker.registry.ping import explained
 
 
 def head_manifest(at: Endpoint, repository: str, reference: str) -> ManifestHead | None:
@@ -98,7 +100,13 @@ def _get(at: Endpoint, repository: str, reference: str) -> Manifest:
     call = _call(at, "GET", "get manifest", repository, reference)
     with at.http.send(call) as reply:
         if reply.status != 200:
-            raise reply.error()
+            raise explained(at, reply.error())
+        if bare(reply.header("Content-Type")) == "text/html":
+            raise NotARegistry(
+                f"{reply.where}: {at.registry} answers with a web page, so it is none; check the host name",
+                **reply.where.fields,
+                status=reply.status,
+            )
         raw = _bounded(reply)
         stated = _stated_digest(reply)
         content_type = reply.header("Content-Type")

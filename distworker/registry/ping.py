@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distworker.errors import NotARegistry
+from distworker.errors import DistworkerError, NotARegistry, TransferError
 from distworker.limits import ERROR_BODY_MAX
 from distworker.registry.call import Call
 from distworker.registry.endpoint import Endpoint
@@ -27,3 +27,15 @@ def ping(at: Endpoint) -> None:
                 **where.fields,
                 status=reply.status,
             )
+
+
+def explained(at: Endpoint, error: TransferError) -> TransferError:
+    """`error`, or the better reason for a 404 that does not speak as registries do: there is none."""
+    if error.fields.get("status") == 404 and not error.fields.get("registry_code"):
+        try:
+            ping(at)
+        except NotARegistry as better:
+            return better
+        except DistworkerError:
+            return error
+    return error

@@ -32,6 +32,7 @@ from distworker.registry.blobs import has_blob
 from distworker.registry.call import Call, Reply
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF
+from distworker.registry.ping import explained
 from distworker.registry.profiles import UploadMode
 from distworker.registry.urls import origin_of, resolve, with_query
 from distworker.registry.waits import CANCEL_TIMEOUT, COMMIT_TIMEOUT, SESSIONS_MAX
@@ -54,7 +55,7 @@ def start_upload(at: Endpoint, repository: str) -> UploadSession:
     call = Call("POST", at.uploads(repository), where, scopes=(scopes.push(repository),))
     with at.http.send(call) as reply:
         if reply.status not in _STORED:
-            raise reply.error()
+            raise explained(at, reply.error())
         return session_of(repository, reply)
 
 

@@ -32,6 +32,7 @@ from distworker.errors import (
     Interrupted,
     Lost,
     RateLimited,
+    RequestTimeout,
     StateUnavailable,
     Throttled,
 )
@@ -63,6 +64,9 @@ PATIENCE_SECONDS: Final = 120.0
 LEDGER_BACKOFF: Final = Backoff(base=0.2, factor=2, cap=4, tries=1_000)
 #: Time before a failed step is tried again.
 STEP_BACKOFF: Final = Backoff(base=1, factor=2, cap=60, tries=1_000)
+#: Runs that may end because the other side said nothing: each lasts a minute or more, and five would keep a
+#: person waiting for ten.
+SILENCES: Final = 2
 #: Pause after a 429 that does not say how long to wait.
 PAUSE_SECONDS: Final = 30.0
 #: A step whose own Redis call failed is taken up again after this time.
@@ -236,6 +240,8 @@ class Runner:
 
     def _fail(self, claim: Claim, watch: RunWatch, error: DistworkerError) -> str:
         retry = error.retry or isinstance(error, InternalError)
+        if isinstance(error, RequestTimeout) and claim.attempt >= SILENCES:
+            retry = False
         delay = error.delay if error.delay is not None else STEP_BACKOFF.delay(claim.attempt)
         verdict = self._insist(
             lambda: self._ledger.fail(claim.id, claim.token, error.to_dict(), retry, delay), watch

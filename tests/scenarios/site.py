@@ -1,7 +1,7 @@
 """One installation that the tests of a module share, and the registries around it.
 
-Starting workers costs seconds, faults do not wear them out: a module of fault tests starts one `Site`, each test
-takes repositories of its own. `old` puts an older image under a tag that a failing job must leave alone.
+Starting workers costs seconds, faults do not wear them out: a module of fault tests starts one `Site`, each
+test takes repositories of its own. `old` puts an older image under a tag that a failing job must leave alone.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Site:
 
 @contextmanager
 def site(folder: Path, store: str = "", **options: Any) -> Iterator[Site]:
-    """A `Site` whose store is a folder unless `store` (a `[store]` table) says otherwise. Workers are not started."""
+    """A `Site` without workers yet; its store is a folder unless `store` is a `[store]` table."""
     with ExitStack() as stack:
         valkey = stack.enter_context(Valkey(folder / "valkey"))
         table = store or f'[store]\nkind = "local"\nfolder = "{folder / "fleet" / "store"}"\n'

@@ -1,7 +1,7 @@
-"""Registries that lie, refuse or are not there: one clear line each, nothing spoiled, everything else arrives.
+"""Registries that lie, refuse or are not there: one clear line each, nothing spoiled, the others arrive.
 
-One job carries every fault of the source beside good images, one every fault of the destination. Each case then
-looks at its own image: the typed line, the old tag, and that nothing half shows anywhere.
+One job carries every fault of the source beside a good image, one every fault of the destination. Each case
+then looks at its own image: the typed line, the old tag, and that nothing half shows anywhere.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Spoiled:
 def web_server() -> Iterator[FakeServer]:
     """A web server that has never heard of registries."""
     with FakeServer() as server:
-        server.always("*", "", Answer(404, {"Content-Type": "text/html"}, b"<html><h1>Welcome to our shop</h1></html>"))
+        page = b"<html><h1>Welcome to our shop</h1></html>"
+        server.always("*", "", Answer(404, {"Content-Type": "text/html"}, page))
         yield server
 
 
@@ -92,7 +93,8 @@ def bad_sources(tmp_path_factory: pytest.TempPathFactory, web_server: FakeServer
         old = {name: here.old(name) for name in sources}
         here.fleet.start_workers(2)
         ran = here.fleet.migrate([here.pair(source, name) for name, source in sources.items()])
-        yield Spoiled(here, ran, pushed, old, {"closed": closed, "locked": locked.host, "open": nobody, "web": web_server.host})
+        notes = {"closed": closed, "locked": locked.host, "open": nobody, "web": web_server.host}
+        yield Spoiled(here, ran, pushed, old, notes)
 
 
 def flip_a_byte(registry: DockerRegistry, digest: str) -> None:
@@ -114,7 +116,8 @@ def test_the_good_image_of_a_job_with_faults_arrives(bad_sources: Spoiled) -> No
     """And the exit code says that some failed."""
     ran = bad_sources.ran
     assert ran.code == 1, ran.text
-    assert ran.done["images"] == {"total": 10, "done": 1, "unchanged": 0, "failed": 9, "cancelled": 0, "superseded": 0}
+    counted = {state: number for state, number in ran.done["images"].items() if number}
+    assert counted == {"total": 10, "done": 1, "failed": 9}
     assert bad_sources.lines["good"]["state"] == "done"
     host = bad_sources.site.destination.host
     assert digest_at(f"{host}/good:1") == bad_sources.pushed["good"].digest
@@ -122,15 +125,15 @@ def test_the_good_image_of_a_job_with_faults_arrives(bad_sources: Spoiled) -> No
 
 #: case → what its line says: the code, what, where, and what to do. `{…}` are notes of the job.
 SOURCES = {
-    "digest": ("digest_mismatch: {source}/digest@sha256:", "sha256"),
-    "manifest": ("digest_mismatch: {source}/manifest", "sha256"),
+    "digest": ("digest_mismatch: {source}/digest@sha256:", "push the image to it again"),
+    "manifest": ("digest_mismatch: {source}/manifest", "push the image to it again"),
     "no-tag": ("manifest_unknown: {source}/good:2", "missing, or hidden from this login"),
     "no-repository": ("manifest_unknown: {source}/nothing/here:1", "missing, or hidden from this login"),
     "wrong-login": ("unauthorized: {locked}/locked:1", "check its user and password in registries.toml"),
     "no-login": ("auth_required: {open}/locked:1", "add one to registries.toml"),
-    "no-host": ("registry.distworker.invalid", "check its spelling"),
-    "no-server": ("nothing listens at {closed}", "check"),
-    "no-registry": ("not_a_registry: {web}/app:1", "no registry API there; check the host name"),
+    "no-host": ("unreachable: registry.distworker.invalid/app:1", "check its spelling"),
+    "no-server": ("unreachable: {closed}/app:1", "nothing listens at {closed}", "check host and port"),
+    "no-registry": ("not_a_registry: {web}", "no registry API there; check the host name"),
 }
 
 
@@ -171,12 +174,13 @@ def test_a_blob_that_does_not_hash_to_its_name_is_nowhere(bad_sources: Spoiled) 
 def fake() -> Iterator[FakeRegistry]:
     """A destination with a script; each case has a repository of its own there."""
     server = FakeRegistry()
-    harbor = 'configured as immutable, cannot be updated'
-    ecr = "The image tag '1' already exists in the 'app' repository and cannot be overwritten because the repository is immutable."
+    full = "adding 90 KiB exceeds the quota of 1 GiB"
+    harbor = "configured as immutable, cannot be updated"
+    ecr = "The image tag '1' already exists and cannot be overwritten because the repository is immutable."
     refusals = {
-        "denied": ("POST", "blobs/uploads/", error(403, "DENIED", "requested access to the resource is denied")),
+        "denied": ("POST", "blobs/uploads/", error(403, "DENIED", "access to it is denied")),
         "no-method": ("POST", "blobs/uploads/", Answer(405)),
-        "quota": ("POST", "blobs/uploads/", error(403, "DENIED", "adding 90 KiB exceeds the quota of 1 GiB")),
+        "quota": ("POST", "blobs/uploads/", error(403, "DENIED", full)),
         "broken": ("POST", "blobs/uploads/", error(500, "UNKNOWN", "the disk is on fire")),
         "immutable-harbor": ("PUT", "manifests/1", error(412, "PRECONDITION", harbor)),
         "immutable-ecr": ("PUT", "manifests/1", error(400, "TAG_INVALID", ecr)),
@@ -200,17 +204,18 @@ def bad_destinations(tmp_path_factory: pytest.TempPathFactory, fake: FakeRegistr
         image = here.image("app", "app")
         kept = here.old("frozen", frozen)
         freeze(frozen)
-        cases = ("denied", "no-method", "quota", "broken", "immutable-harbor", "immutable-ecr", "no-manifests")
-        hosts = {name: fake.host for name in (*cases, "busy", "welcome")}
+        scripted = [case for case, words in REFUSED.items() if "{fake}" in words[0]]
+        hosts = dict.fromkeys((*scripted, "busy", "welcome"), fake.host)
         hosts |= {"good": here.destination.host, "frozen": frozen.host, "locked": locked.host}
         hosts |= {"nowhere": "registry.distworker.invalid"}
         for name in hosts:
             if hosts[name] == fake.host:
                 fake.put_manifest(name, OLD, MANIFEST, "1")
         here.fleet.start_workers(2)
-        pairs = [{"source": image.reference, "destination": f"{host}/{name}:1"} for name, host in hosts.items()]
-        ran = here.fleet.migrate(pairs)
-        yield Spoiled(here, ran, dict.fromkeys(hosts, image), {"frozen": kept}, {"frozen": frozen.host, "locked": locked.host})
+        places = [f"{host}/{name}:1" for name, host in hosts.items()]
+        ran = here.fleet.migrate([{"source": image.reference, "destination": place} for place in places])
+        notes = {"frozen": frozen.host, "locked": locked.host}
+        yield Spoiled(here, ran, dict.fromkeys(hosts, image), {"frozen": kept}, notes)
 
 
 #: What stood under the scripted registry's tags before.
@@ -227,21 +232,23 @@ def freeze(registry: DockerRegistry) -> None:
 
 
 REFUSED = {
-    "denied": ("denied: {fake}/denied", "requested access to the resource is denied", "the login may not do this"),
+    "denied": ("denied: {fake}/denied", "access to it is denied", "the login may not do this"),
     "no-method": ("denied: {fake}/no-method", "405"),
     "quota": ("quota: {fake}/quota", "exceeds the quota", "free some room there"),
     "broken": ("unavailable: {fake}/broken", "500", "the disk is on fire"),
     "immutable-harbor": ("tag_immutable: {fake}/immutable-harbor:1", "does not let this tag move"),
     "immutable-ecr": ("tag_immutable: {fake}/immutable-ecr:1", "does not let this tag move"),
     "no-manifests": ("denied: {fake}/no-manifests", "manifests are not welcome"),
-    "frozen": ("{frozen}/frozen", "read-only"),
+    "frozen": ("denied: {frozen}/frozen", "read-only"),
     "locked": ("unauthorized: {locked}/locked:1", "check its user and password in registries.toml"),
     "nowhere": ("unreachable: registry.distworker.invalid/nowhere:1", "check its spelling"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_destination_that_refuses_is_one_line_too(bad_destinations: Spoiled, fake: FakeRegistry, case: str) -> None:
+def test_a_destination_that_refuses_is_one_line_too(
+    bad_destinations: Spoiled, fake: FakeRegistry, case: str
+) -> None:
     """The same promises as for sources."""
     line = bad_destinations.line(case)
     print(line)
@@ -249,12 +256,15 @@ def test_a_destination_that_refuses_is_one_line_too(bad_destinations: Spoiled, f
         assert words.format(fake=fake.host, **bad_destinations.notes) in line
 
 
-def test_other_destinations_of_the_same_image_are_served(bad_destinations: Spoiled, fake: FakeRegistry) -> None:
+def test_other_destinations_of_the_same_image_are_served(
+    bad_destinations: Spoiled, fake: FakeRegistry
+) -> None:
     """Also on the same registry, and one that was busy for a while."""
     ran, image = bad_destinations.ran, bad_destinations.pushed["good"]
     assert ran.code == 1, ran.text
-    closed = {name: outcome["state"] for name, outcome in bad_destinations.lines.items()}
-    assert closed == {**dict.fromkeys(REFUSED, "failed"), "good": "done", "welcome": "done", "busy": "done"}, ran.text
+    done = {name for name, outcome in bad_destinations.lines.items() if outcome["state"] == "done"}
+    assert done == {"good", "welcome", "busy"}, ran.text
+    assert len(bad_destinations.lines) == len(REFUSED) + 3
     assert digest_at(f"{bad_destinations.site.destination.host}/good:1") == image.digest
     assert (fake.tag_lists["welcome"]["1"], fake.tag_lists["busy"]["1"]) == (image.digest, image.digest)
 

@@ -14,8 +14,10 @@ from distworker.errors import (
     Denied,
     DistworkerError,
     ManifestUnknown,
+    NotARegistry,
     ProtocolError,
     Quota,
+    RequestTimeout,
     Throttled,
     Unavailable,
 )
@@ -94,3 +96,55 @@ def test_an_error_says_where_in_registry_words() -> None:
     assert str(Where("ping", "r.example")) == "r.example"
     assert str(Where("get manifest", "r.example", "a/b", "v1")) == "r.example/a/b:v1"
     assert str(Where("get blob", "r.example", "a/b", "sha256:00")) == "r.example/a/b@sha256:00"
+
+
+@pytest.mark.parametrize(
+    "page", [Answer(404, {}, b"<h1>Our shop</h1>"), Answer(200, {"Content-Type": "text/html"})]
+)
+def test_a_web_server_is_told_from_a_registry_without_the_image(rig: RigMaker, page: Answer) -> None:
+    """A 404 that does not speak as registries do is looked into; so is a page for an answer."""
+    r = rig()
+    r.fake.always("*", "", page)
+    with fails(NotARegistry):
+        r.client.get_manifest("a/b", "v1")
+
+
+def test_a_registry_that_says_404_without_a_code_is_a_registry(rig: RigMaker) -> None:
+    """Its word about the manifest stands."""
+    r = rig()
+    r.fake.always("GET", "/manifests/", Answer(404))
+    with fails(ManifestUnknown):
+        r.client.get_manifest("a/b", "v1")
+
+
+def test_a_read_only_registry_denies_and_says_why_that_may_be(rig: RigMaker) -> None:
+    """405 to a write; to a read it is no word about rights."""
+    r = rig()
+    r.fake.always("POST", "/uploads/", Answer(405))
+    with fails(Denied, status=405) as caught:
+        r.client.start_upload("a/b")
+    assert "read-only" in caught[0].message
+    r.fake.always("GET", "/manifests/", Answer(405))
+    with fails(ProtocolError, status=405):
+        r.client.get_manifest("a/b", "v1")
+
+
+def test_who_has_answered_once_is_away_and_not_a_mistake(rig: RigMaker) -> None:
+    """A registry that restarts in the middle of a job is waited for."""
+    r = rig()
+    r.client.ping()
+    r.fake.stop()
+    with fails(Unavailable) as caught:
+        r.client.ping()
+    assert "refused" in caught[0].message
+    assert len(r.sleeps) == 3
+
+
+def test_silence_is_not_waited_out_in_place(rig: RigMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One silence per run: the ledger knows how often, and frees the slot in between."""
+    monkeypatch.setattr("distworker.registry.call.READ_TIMEOUT", 0.1)
+    r = rig()
+    r.fake.always("HEAD", "/manifests/", Answer(stall=30))
+    with fails(RequestTimeout):
+        r.client.head_manifest("a/b", "v1")
+    assert r.fake.count("HEAD") == 1

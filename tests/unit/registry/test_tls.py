@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from distworker.errors import ConfigInvalid, RequestTimeout, TLSError, Unavailable
+from distworker.errors import ConfigInvalid, RequestTimeout, TLSError, Unavailable, Unreachable
 from distworker.registry import tls
 from distworker.registry.client import RegistryPool
 from distworker.registry.profiles import HostProfile
@@ -153,14 +153,14 @@ def test_contexts_are_shared(tmp_path: Path) -> None:
 
 
 def test_nothing_listening_is_told(pool: Callable[..., RegistryPool]) -> None:
-    """Refused, unresolvable: both clear and retryable."""
+    """Refused, unresolvable: both clear, and a mistake as long as nobody ever answered there."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{taken.getsockname()[1]}"
-        with fails(Unavailable) as caught:
+        with fails(Unreachable) as caught:
             pool(host).client(host).ping()
     assert "refused" in caught[0].message
-    with fails(Unavailable) as caught:
+    with fails(Unreachable) as caught:
         pool("x").client("nowhere.invalid").ping()
     assert "cannot be resolved" in caught[0].message
 

@@ -14,11 +14,12 @@ from distworker.errors import (
     DistworkerError,
     Lost,
     RateLimited,
+    RequestTimeout,
     StateUnavailable,
     Unavailable,
 )
 from distworker.registry.base import Registry
-from distworker.service.runner import Equipment, Presence, Runner, StepFailed
+from distworker.service.runner import SILENCES, Equipment, Presence, Runner, StepFailed
 from distworker.state.base import Admitted, Change, Claim, StepSpec
 from distworker.state.memory import MemoryLedger
 from distworker.steps.base import Answer, Block, Context, Done
@@ -110,17 +111,26 @@ def test_an_error_that_repeating_cannot_heal_fails_at_once() -> None:
     assert error is not None and error["code"] == "blob_unknown"
 
 
-def test_an_error_that_may_heal_is_tried_again_and_in_the_end_fails() -> None:
-    """Attempts are bounded; each one before the last ends quietly."""
-    bench = Bench(raising(Unavailable("hub.example does not answer")))
+@pytest.mark.parametrize(
+    ("error", "runs"),
+    [
+        (Unavailable("hub.example answers 503"), MemoryLedger().rules.attempts),
+        (RequestTimeout("no byte came from hub.example for too long"), SILENCES),
+    ],
+)
+def test_an_error_that_may_heal_is_tried_again_and_in_the_end_fails(
+    error: DistworkerError, runs: int
+) -> None:
+    """Attempts are bounded, silences more so; each one before the last ends quietly."""
+    bench = Bench(raising(error))
     said = []
-    with pytest.raises(StepFailed, match="unavailable"):
-        for _ in range(bench.ledger.rules.attempts):
+    with pytest.raises(StepFailed, match=error.code):
+        for _ in range(runs):
             said.append(bench.runner.run("j:a"))
             bench.clock.now += 120
             bench.ledger.beat("me", 4, {}, [])
             bench.runner.upkeep()
-    assert len(said) == bench.ledger.rules.attempts - 1
+    assert len(said) == runs - 1
     assert all(text.startswith("tries again in ") for text in said)
 
 
