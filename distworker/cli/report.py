@@ -208,10 +208,11 @@ def final_lines(view: JobView, failures: Sequence[Mapping[str, Any]]) -> list[st
 
 
 def exit_code(view: JobView, failures: Sequence[Mapping[str, Any]]) -> int:
-    """0 all well; 3 when every failure was one of our own servers; 1 for any other failure or a cancel."""
+    """0 all well; 3 when our own servers let the whole job fail; 1 for any other failure or a cancel."""
     errors = [each.get("error") for each in failures] + ([view.error] if view.error else [])
     failed = max(view.counters.get(FAILED, 0), len(failures))
-    if errors and len(errors) >= failed and all(_is_infrastructure(error) for error in errors):
+    well = sum(view.counters.get(state, 0) for state in (DONE, UNCHANGED, SUPERSEDED))
+    if errors and not well and len(errors) >= failed and all(_is_infrastructure(error) for error in errors):
         return INFRASTRUCTURE
     if failed or errors or view.counters.get(CANCELLED, 0) or view.state in (FAILED, CANCELLED):
         return SOME_FAILED

@@ -75,6 +75,7 @@ def test_foreign_text_cannot_forge_lines_or_colours() -> None:
         ("done", {"total": 1, "superseded": 1}, [], 0),
         ("failed", {"total": 2, "done": 1, "failed": 1}, [closed(1, "failed", error=DENIED)], 1),
         ("failed", {"total": 1, "failed": 1}, [closed(1, "failed", error=FULL)], 3),
+        ("failed", {"total": 2, "done": 1, "failed": 1}, [closed(1, "failed", error=FULL)], 1),
         ("failed", {"failed": 2}, [closed(n, "failed", error=e) for n, e in ((1, FULL), (2, DENIED))], 1),
         ("failed", {"failed": 2}, [closed(1, "failed", error=FULL)], 1),
         ("cancelled", {"total": 2, "done": 1, "cancelled": 1}, [], 1),
@@ -85,7 +86,7 @@ def test_foreign_text_cannot_forge_lines_or_colours() -> None:
 def test_the_exit_code_tells_how_the_job_ended(
     state: str, counters: dict[str, int], failures: list[dict[str, object]], code: int
 ) -> None:
-    """0 all well, 3 when only our own servers failed, 1 for every other failure and for a cancel."""
+    """0 all well, 3 when our own servers failed the whole job, 1 for every other failure and for a cancel."""
     assert report.exit_code(view(state, counters=counters), failures) == code
 
 
