@@ -1,6 +1,7 @@
 """Settings of the dashboard, read by `celery -A tasks flower` (plain Python that Flower executes at its
 start).
- The dashboard can stop workers and shows what moves where, so it asks for a login unless only this machine
+
+The dashboard can stop workers and shows what moves where, so it asks for a login unless only this machine
 reaches it. The password comes from a file or the environment, never from the command line. Flower's own
 options on the command line are stronger than this page. `/metrics` and `/healthcheck` never ask for a login:
 keep the port away from strangers.

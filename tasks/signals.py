@@ -1,6 +1,7 @@
 """What happens around the tasks of a worker process: logging, its threads, waking its event loop, draining,
 leaving.
- The runner's beat and reaper threads start when the worker is ready and not before: a worker that cannot
+
+The runner's beat and reaper threads start when the worker is ready and not before: a worker that cannot
 reach its broker must not look alive in the ledger. On the way out running steps are handed over first, then
 the worker says farewell.
 """

@@ -1,6 +1,7 @@
 """Fixtures that every room of the tests may use: a clean environment, and real servers started when first
 asked for.
- Servers live for the whole run, what is in them for one test: each test gets an empty database, an own prefix
+
+Servers live for the whole run, what is in them for one test: each test gets an empty database, an own prefix
 in the store, own registries. A missing server is a failure that says what to install, never a skip.
 """
 

@@ -1,5 +1,6 @@
 """Small real images for tests: written as an OCI layout, pushed by skopeo, read back by skopeo.
- Deterministic (the same arguments give the same digests) and incompressible (a layer is as large as it says).
+
+Deterministic (the same arguments give the same digests) and incompressible (a layer is as large as it says).
 A `Layout` makes layers, images, indexes, attestations and artifacts; `push` brings a reference to a registry
 with everything below it; `digest_at` asks what a registry really has.
 """

@@ -1,6 +1,7 @@
 """A tiny S3 server that fails as told: it keeps nothing, checks nothing, and answers each operation from a
 script.
- Operations are `put get head list create part complete abort delete`. Without a script each succeeds;
+
+Operations are `put get head list create part complete abort delete`. Without a script each succeeds;
 `script` gives the next answers of one operation, and the last of them is repeated. Every request is recorded.
 """
 
