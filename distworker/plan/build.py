@@ -10,7 +10,6 @@ Pure functions of plain values. `via` tells two ways of doing one step apart (se
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -126,16 +125,13 @@ def plan_change(order: PublishOrder, tree: ImageTree, routes: Sequence[BlobRoute
     """What a planned image adds to the graph: its publish step learns the digest and waits for its blobs."""
     transfer = order.transfer
     specs = tuple(_blob_step(transfer, route) for route in routes if route.route != PRESENT)
-    saved: Counter[str] = Counter()
-    for route in routes:
-        saved[route.route] += route.size
-    counts = {"saved_present": saved[PRESENT], "saved_stored": saved[STORED]}
+    present = sum(route.size for route in routes if route.route == PRESENT)
     pinned = replace(order, loose=tuple(blob.digest for blob in tree.loose))
     publish = names.publish_id(transfer.id)
     return Change(
         wait=((publish, specs),) if specs else (),
         patch=((publish, dump_pinned(pinned)),),
-        counts={name: amount for name, amount in counts.items() if amount},
+        counts={"saved_present": present} if present else {},
     )
 
 

@@ -195,6 +195,8 @@ def dump_blob(move: BlobMove) -> dict[str, Any]:
         record["mount_from"] = move.mount_from
     if move.proven:
         record["proven"] = True
+    if move.counted:
+        record["counted"] = True
     return record
 
 
@@ -214,6 +216,7 @@ def load_blob(body: Mapping[str, Any], job: str) -> BlobMove:
         destination=None if destination is None else load_place(destination, "body.destination"),
         mount_from=fields.spelled("mount_from", parse_repository, required=False) or "",
         proven=fields.flag("proven"),
+        counted=fields.flag("counted"),
     )
     fields.end()
     return move

@@ -108,7 +108,8 @@ class BlobMove:
 
     `mount_from` is a repository of the destination's origin to try first. `proven`: this image's own
     credential was seen to read the blob at `source`, so a copy that others left in the store may be used
-    (protocol.md S22).
+    (protocol.md S22). `counted`: these bytes are in the job's counters already, so what is saved on this
+    second way is not counted again (see `JobView`).
     """
 
     job: str
@@ -121,6 +122,7 @@ class BlobMove:
     destination: Place | None = None
     mount_from: str = ""
     proven: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

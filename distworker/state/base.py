@@ -23,6 +23,11 @@ from typing import Any, Protocol
 DONE, FAILED, UNCHANGED, CANCELLED, SUPERSEDED = "done", "failed", "unchanged", "cancelled", "superseded"
 #: States of a job that is not over yet, and of one that is.
 RUNNING, CANCELLING = "running", "cancelling"
+#: What is counted for every job, see `JobView`.
+COUNTERS = (
+    *("total", "open", DONE, FAILED, UNCHANGED, CANCELLED, SUPERSEDED),
+    *("downloaded", "uploaded", "layers", "saved_present", "saved_mounted", "saved_stored", "saved_shared"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +134,18 @@ class Change:
 class JobView:
     """A job as `status` shows it.
 
-    `counters`: images `total`, `done`, `failed`, `unchanged`, `cancelled`, `superseded`, `open`; bytes
-    `downloaded`, `uploaded`, `saved_present`, `saved_mounted`, `saved_stored`, `saved_shared`; and `layers`
-    (blobs moved). `running` maps step ids to `{"moved", "size", "worker", "text"}`. Times are Unix seconds.
+    `counters` has every name of `COUNTERS`, also those that are 0: images `total`, `open` and by end state;
+    bytes `downloaded`, `uploaded`, `saved_present`, `saved_mounted`, `saved_stored`, `saved_shared`; and
+    `layers` (blobs uploaded). `running` maps step ids to `{"moved", "size", "worker", "text"}`. Times are
+    Unix seconds.
+
+    The rule of the bytes: every unique blob of every image that was copied from a registry is counted in
+    exactly one of `downloaded` (read from the source for this image), `saved_present` (its destination had
+    it), `saved_mounted`, `saved_stored` (the store had it), `saved_shared` (read, or found, for another image
+    whose step this one joined). So `downloaded` and the four `saved_*` add up to the sizes of the images done;
+    `uploaded` is what was sent, whatever it came from. From the store to a registry `uploaded` takes the
+    place of `downloaded`. More than the sum is counted only where work was lost: an image that failed, or a
+    blob that had to be brought again.
     """
 
     id: str

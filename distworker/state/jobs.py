@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distworker.state import wire
-from distworker.state.base import CANCELLED, FAILED, JobView, StepSpec
+from distworker.state.base import CANCELLED, COUNTERS, FAILED, JobView, StepSpec
 from distworker.state.connection import Connection
 from distworker.state.texts import ends_of, step_text
 
@@ -56,7 +56,8 @@ def _outcome(entry: Sequence[str]) -> Mapping[str, Any]:
 
 def _view(job: str, answer: Sequence[Any]) -> JobView:
     fields, running, images = answer
-    counters = {name[len(COUNTER) :]: int(n) for name, n in fields.items() if name.startswith(COUNTER)}
+    counters = dict.fromkeys(COUNTERS, 0)
+    counters |= {name[len(COUNTER) :]: int(n) for name, n in fields.items() if name.startswith(COUNTER)}
     steps = {
         step: {
             "moved": int(moved),

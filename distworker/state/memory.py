@@ -17,6 +17,7 @@ from typing import Any
 from distworker import names
 from distworker.state.base import (
     CANCELLED,
+    COUNTERS,
     DONE,
     RUNNING,
     Admitted,
@@ -100,7 +101,8 @@ class MemoryLedger:
                 "worker": step.owner,
                 "text": step_text(name, step.body),
             }
-        counters = {**job.counters, "total": job.total or 0, "open": len(job.images)}
+        counters = {**dict.fromkeys(COUNTERS, 0), **job.counters}
+        counters |= {"total": job.total or 0, "open": len(job.images)}
         return JobView(job.id, job.state, job.created, job.closed, job.record, counters, running, job.error)
 
     def _forget_old_jobs(self) -> None:

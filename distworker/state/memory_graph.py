@@ -247,10 +247,6 @@ class Graph:
             return
         known = step.subscribers.get(waiter.id)
         step.subscribers[waiter.id] = Subscription(spec, known.order if known else self.next_number())
-        if known is None and not step.root and spec.job in self.jobs:
-            size = int(spec.body.get("size", 0))
-            if size:
-                self.jobs[spec.job].count("saved_shared", size)
         if not step.root and step.home in ("", waiter.id):
             step.unwanted = False
             self.rehome(step, waiter.id)
@@ -321,8 +317,12 @@ class Graph:
                 self.advance(waiter)
 
     def finish(self, step: Step, delivered: Delivered) -> None:
-        """The step is done."""
+        """The step is done: its home paid for it, the others shared it."""
         subscribers = list(step.subscribers)
+        for name, subscription in step.subscribers.items():
+            spec = subscription.spec
+            if not step.root and name != step.home and not spec.body.get("counted") and spec.job in self.jobs:
+                self.jobs[spec.job].count("saved_shared", int(spec.body.get("size", 0)))
         self.drop(step)
         self.deliver(step.id, subscribers, delivered)
 

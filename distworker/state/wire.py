@@ -32,6 +32,7 @@ def spec(step: StepSpec) -> dict[str, Any]:
         "c": step.credential,
         "a": step.via,
         "z": int(body.get("size", 0)),
+        "y": int(bool(body.get("counted"))),
         "n": [spec(need) for need in step.needs],
     }
     version = int(body.get("v", names.VERSION))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from distworker.errors import BlobUnknown
 from distworker.limits import SMALL_BLOB
@@ -101,10 +102,12 @@ class Settlement:
         return True
 
     def _move(self, blob: Descriptor) -> BlobMove:
-        """What an upload or download step of this image's own would do."""
+        """What an upload or download step of this image's own would do. Planning saw to it that each blob is
+        counted, whatever became of it since."""
         source = self._transfer.source
         near = source.repository if source.kind == REGISTRY and source.host == self._place.host else ""
-        return blob_move(self._transfer, BlobRoute(blob.digest, blob.size, blob.media_type, MOVE, near))
+        route = BlobRoute(blob.digest, blob.size, blob.media_type, MOVE, near)
+        return replace(blob_move(self._transfer, route), counted=True)
 
     def _delivered(self, blob: Descriptor) -> str:
         """The repository to which a step this one waited for brought the blob: its own first."""

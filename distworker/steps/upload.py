@@ -39,12 +39,12 @@ def upload(context: Context, claim: Claim) -> Answer:
     place = move.destination
     registry = context.registries.client(place.host, place.credential)
     if registry.has_blob(place.repository, move.digest):
-        return _done(move, place, "already there", {})
+        return _done(move, place, "already there", _saved(claim, move, "saved_present"))
     session, near = None, _near(context, claim, move, place)
     if near:
         session = registry.mount_blob(place.repository, move.digest, near)
         if session is None:
-            return _done(move, place, f"mounted from {near}", {"saved_mounted": move.size})
+            return _done(move, place, f"mounted from {near}", _saved(claim, move, "saved_mounted"))
     if not in_store(context.store, move.tenant, move.digest, move.size):
         return _without(registry, session, move)
     return _send(context, claim, move, registry, session)
@@ -54,12 +54,20 @@ def _near(context: Context, claim: Claim, move: BlobMove, place: Place) -> str:
     """The repository to mount from. Hints are asked now, not only when the image was planned: another image's
     upload may have ended in between, and the blob would be sent a second time."""
     # Once a download was waited for, the planned mount had been refused.
-    refused = download_id(move.tenant, move.digest) in claim.delivered
-    if move.mount_from and not refused:
+    if move.mount_from and not _downloaded(claim, move):
         return move.mount_from
     hinted = context.knowledge.hints(*slot(place), [str(move.digest)]).get(str(move.digest), ())
     others = [name for name in hinted if name not in {place.repository, move.mount_from}]
     return max(others, key=lambda name: likeness(name, place.repository), default="")
+
+
+def _downloaded(claim: Claim, move: BlobMove) -> bool:
+    return download_id(move.tenant, move.digest) in claim.delivered
+
+
+def _saved(claim: Claim, move: BlobMove, name: str) -> dict[str, int]:
+    """What this blob saved, unless its download was counted already (the rule of `JobView`)."""
+    return {} if move.counted or _downloaded(claim, move) else {name: move.size}
 
 
 class StoredBody:
@@ -105,7 +113,8 @@ def _send(
         if _usable(context, move):
             raise
         return _without(registry, None, move)
-    counts = {"uploaded": move.size, "layers": 1}
+    stored = _saved(claim, move, "saved_stored") if move.source.kind == REGISTRY else {}
+    counts = {"uploaded": move.size, "layers": 1, **stored}
     return _done(move, place, f"{size_text(move.size)} to {place.host}/{place.repository}", counts)
 
 

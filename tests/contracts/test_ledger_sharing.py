@@ -22,10 +22,29 @@ def test_two_jobs_that_share_a_layer_move_it_once(world: World) -> None:
 
 
 def test_joining_a_shared_step_is_counted_as_saved_once(world: World) -> None:
-    """The joining job saves the blob's bytes; the need below it is not counted again."""
+    """When it is done, the joining job saved the blob's bytes; the need below it is not counted again."""
     two_jobs(world)
-    assert "saved_shared" not in world.counters("J")
+    assert world.counters("K")["saved_shared"] == 0
+    world.run_all()
+    assert world.counters("J")["saved_shared"] == 0
     assert world.counters("K")["saved_shared"] == SIZE
+
+
+def test_who_inherits_a_shared_step_has_shared_nothing(world: World) -> None:
+    """Its home left, so the one who waited pays for it."""
+    two_jobs(world)
+    world.ledger.cancel("J")
+    world.run_all()
+    assert world.counters("K")["saved_shared"] == 0
+
+
+def test_bytes_that_are_counted_already_are_not_shared_again(world: World) -> None:
+    """A second way to a blob, after the first one that was counted did not lead there."""
+    world.planned({"J-1": [upload("a", "J")]}, "J")
+    step = upload("a", "K")
+    world.planned({"K-1": [replace(step, body={**step.body, "counted": True})]}, "K")
+    world.run_all()
+    assert world.counters("K")["saved_shared"] == 0
 
 
 def test_two_destinations_of_one_layer_share_its_download(world: World) -> None:
@@ -42,7 +61,7 @@ def test_a_shared_step_counts_for_its_home_job_only(world: World) -> None:
     two_jobs(world)
     world.finish("d:t/a", counts={"downloaded": SIZE})
     assert world.counters("J")["downloaded"] == SIZE
-    assert "downloaded" not in world.counters("K")
+    assert world.counters("K")["downloaded"] == 0
 
 
 def test_a_failure_reaches_exactly_those_who_wanted_it_that_way(world: World) -> None:

@@ -60,6 +60,7 @@ class Site:
     chunk: int = 30_000
     refuse_mounts: bool = False
     corrupt: set[str] = field(default_factory=set)  #: digests served with a flipped first byte
+    corrupt_once: set[str] = field(default_factory=set)  #: the same, for one reading only
     blind: set[str] = field(default_factory=set)  #: digests for which HEAD of the blob is unclear
     hidden: dict[str, set[str]] = field(default_factory=dict)  #: credential → repositories it may not see
     immutable: set[str] = field(default_factory=set)  #: tags
@@ -192,8 +193,9 @@ class FakeRegistry:
             if repo is None or digest not in repo.blobs:
                 raise BlobUnknown(f"no blob {digest} in {repository}", status=404)
             data = repo.blobs[digest]
-            if digest in self.site.corrupt:
+            if digest in self.site.corrupt | self.site.corrupt_once:
                 data = bytes([data[0] ^ 1]) + data[1:]
+            self.site.corrupt_once.discard(digest)
             yield _Read(self.site, data, digest, size)
 
     def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:

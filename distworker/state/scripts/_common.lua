@@ -11,6 +11,7 @@
 --   tk token   ow owner   va via claimed     hd slots held                  te upload fed by this download
 --   mv moved   sz size    pa patches (list of JSON objects merged into the body, root steps only)
 -- A spec: j job  b body JSON  p priority  o origin  c credential  a via  z body size  v body version
+--         y 1: its bytes are counted already
 --         n needs (specs with their id in i)  q age of the subscription
 -- Publish steps keep barrier and got in keys of their own: an image may have thousands of layers.
 

@@ -107,7 +107,6 @@ subscribe = function(w, spec)
     known = raw and cmsgpack.unpack(raw)
   end
   spec.q = known and known.q or next_number()
-  if not known and (spec.z or 0) > 0 then count(spec.j, 'saved_shared', spec.z) end
   if not r.h or r.h == w.id then
     r.k = nil
     rehome(r, w.id, spec)
@@ -183,8 +182,14 @@ local function names_of(r)
   return out
 end
 
+-- the step is done: its home paid for it, the others shared it
 local function finish(r, delivered)
-  local names = names_of(r)
+  local names = {}
+  for _, s in ipairs(subscribers(r)) do
+    local p = s[2]
+    names[#names + 1] = s[1]
+    if p.j and s[1] ~= r.h and not p.y and (p.z or 0) > 0 then count(p.j, 'saved_shared', p.z) end
+  end
   drop(r)
   deliver(r.id, names, delivered)
 end

@@ -46,7 +46,7 @@ def test_a_transfer_survives_as_a_line_and_as_a_body() -> None:
     "move",
     [
         BlobMove("j1", "acme", SOURCE, DIGEST, 5),
-        BlobMove("j1", "acme", SOURCE, DIGEST, 0, "x/y", 9, SOURCE, "team/other", proven=True),
+        BlobMove("j1", "acme", SOURCE, DIGEST, 0, "x/y", 9, SOURCE, "team/other", proven=True, counted=True),
     ],
 )
 def test_a_blob_body_survives(move: BlobMove) -> None:

@@ -205,6 +205,42 @@ def test_wrong_bytes_are_a_digest_mismatch_and_reach_neither_store_nor_destinati
     wait_until(lambda: not target.sessions)
 
 
+def test_bytes_that_are_wrong_once_are_read_once_more(run: Run) -> None:
+    """For the store only: the destination's half upload is dropped, and it gets the blob from there."""
+    source, target = sites(run)
+    content = put(source, "team/app", "1", image(APP))
+    source.corrupt_once.add(Digest.of(APP))
+    outcomes = run.job("j1", copy())
+    assert outcomes[0]["state"] == "done", outcomes
+    assert complete(target, "team/app", content)
+    assert source.served[Digest.of(APP)] == 2 * len(APP)
+    assert f"u:{Digest.of(APP)}@dst.example" in run.ran
+    assert run.counters("j1")["downloaded"] == len(APP + b"{}")
+    wait_until(lambda: not target.sessions)
+
+
+def test_bytes_that_are_wrong_twice_are_wrong(run: Run) -> None:
+    """Exactly one clean retry; neither reading was ever visible in the store."""
+    source, _ = sites(run)
+    put(source, "team/app", "1", image(APP))
+    source.corrupt.add(Digest.of(APP))
+    seen = []
+    run.before = lambda claim: seen.append(run.store.stat(blob_key("default", Digest.of(APP))))
+    outcomes = run.job("j1", copy())
+    assert outcomes[0]["error"]["code"] == "digest_mismatch"
+    assert source.count("read_blob") == len(["config", "layer", "layer again"])
+    assert {*seen, run.store.stat(blob_key("default", Digest.of(APP)))} == {None}
+
+
+def test_a_wrong_blob_of_one_chunk_is_left_to_the_registry_port(run: Run) -> None:
+    """Nothing of it was handed on, so the port has tried it a second time already."""
+    source, _ = sites(run)
+    put(source, "team/app", "1", image(layer("small", 100)))
+    source.corrupt.add(Digest.of(layer("small", 100)))
+    assert run.job("j1", copy())[0]["error"]["code"] == "digest_mismatch"
+    assert source.served[Digest.of(layer("small", 100))] == 100
+
+
 def test_the_tee_feeds_the_destination_in_the_same_pass(run: Run) -> None:
     """One reading serves store and destination: no upload step runs, and the blob stays in the store."""
     source, target = sites(run)
