@@ -37,7 +37,7 @@ _REMEDIES: Final = {
     "AuthorizationHeaderMalformed": "the bucket is in another region; correct the region",
     "NotImplemented": "it does not know this operation; use a server with multipart uploads",
     "XAmzContentSHA256Mismatch": "it wants signed payloads; turn payload signing on",
-    "SlowDown": "it is overloaded; the work is tried again later",
+    "SlowDown": "it is overloaded; give it time, or fewer workers",
 }
 _STATUS_REMEDIES: Final = {
     301: _REMEDIES["PermanentRedirect"],
@@ -55,5 +55,5 @@ def fault(where: str, action: str, code: str, status: int) -> DistworkerError:
         )
     reason = _REMEDIES.get(code) or _STATUS_REMEDIES.get(status)
     if reason is None:
-        reason = "the server failed; the work is tried again" if status >= 500 else "the server refused it"
+        reason = "the server failed; its own log says why" if status >= 500 else "the server refused it"
     return StoreUnavailable(f"{where} cannot {action}: {reason} ({shown})", status=status)

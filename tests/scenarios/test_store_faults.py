@@ -1,0 +1,171 @@
+"""A store that is full, fails or is not ours: one clear line, the old tag stands, other images arrive.
+
+The store is a real S3 server behind a proxy that refuses what a test tells it to; each test names the blob of
+one image, so that the rest of the same job shows that it is not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from deploy.demo.servers import Swift
+from distworker.blobstore.s3 import S3Options, S3Store
+from tests.conftest import swift_options
+from tests.fakes.s3_proxy import S3Proxy
+from tests.images import Pushed, digest_at
+from tests.scenarios.conftest import s3_table
+from tests.scenarios.fleet import Fleet, Ran
+from tests.scenarios.site import Site, images, site
+from tests.scenarios.traffic import kept_blobs
+
+pytestmark = pytest.mark.servers
+
+
+@dataclass
+class Shop:
+    """A fleet whose store may refuse, and a second way into that store."""
+
+    site: Site
+    proxy: S3Proxy
+    options: S3Options
+
+    def run(self, *names: str) -> tuple[Ran, Mapping[str, dict[str, Any]]]:
+        """A job over `{name}` of the source; returns it with its closed images."""
+        here = self.site
+        ran = here.fleet.migrate([here.pair(f"{here.source.host}/{name}:1", name) for name in names])
+        return ran, images(ran)
+
+    def stranger(self, **changes: Any) -> Fleet:
+        """The same fleet as seen by somebody whose settings of the store are wrong."""
+        fleet = self.site.fleet
+        wrong = replace(self.options, endpoint=self.proxy.endpoint, **changes)
+        return Fleet(fleet.folder / "stranger", fleet.valkey, s3_table(wrong), fleet.registries)
+
+    @property
+    def kept(self) -> Mapping[str, int]:
+        """The blobs of the store, each proved to hash to its name."""
+        store = S3Store(self.options)
+        try:
+            return kept_blobs(store)
+        finally:
+            store.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, swift: Swift) -> Iterator[Shop]:
+    """One installation for all tests here."""
+    options = swift_options(swift, prefix="store-faults")
+    with S3Proxy(swift.endpoint) as proxy:
+        table = s3_table(replace(options, endpoint=proxy.endpoint))
+        with site(tmp_path_factory.mktemp("shop"), table) as here:
+            here.fleet.start_workers(2)
+            yield Shop(here, proxy, options)
+
+
+@pytest.fixture
+def shop(shared: Shop) -> Iterator[Shop]:
+    """The installation with a store that refuses nothing yet."""
+    yield shared
+    shared.proxy.forgive()
+
+
+def layer(image: Pushed) -> str:
+    """The hex of the image's largest blob, as it stands in the store's keys."""
+    return max(image.blobs, key=lambda one: image.blobs[one]).partition(":")[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code", "words"),
+    [
+        (
+            "full",
+            507,
+            "InsufficientStorage",
+            ("store_full: ", "no room", "free some space or raise its quota"),
+        ),
+        ("quota", 403, "QuotaExceeded", ("store_full: ", "no room", "free some space or raise its quota")),
+        ("broken", 500, "InternalError", ("store_unavailable: ", "the server failed", "(500 InternalError)")),
+    ],
+)
+def test_a_store_that_takes_no_blob_fails_that_image_alone(
+    shop: Shop, name: str, status: int, code: str, words: tuple[str, ...]
+) -> None:
+    """The typed line names the store; the destination's old tag stands; the other image arrives."""
+    here = shop.site
+    image, good, old = here.image(name, name), here.image(f"good-{name}", f"good-{name}"), here.old(name)
+    shop.proxy.refuse("PUT", layer(image), status, code)
+
+    ran, closed = shop.run(name, f"good-{name}")
+
+    assert ran.code == 1, ran.text
+    assert closed[name]["state"] == "failed", ran.text
+    line = f"{closed[name]['error']['code']}: {closed[name]['error']['message']}"
+    print(line)
+    assert [part for part in words if part not in line] == []
+    assert closed[f"good-{name}"]["state"] == "done"
+    assert digest_at(f"{here.destination.host}/{name}:1") == old.digest
+    assert here.whole(here.destination, name, image)
+    kept = shop.kept
+    assert f"sha256:{layer(image)}" not in kept
+    assert set(good.blobs) <= set(kept)
+
+
+def test_a_store_that_fails_for_a_while_costs_nothing_but_time(shop: Shop) -> None:
+    """More failures in a row than the S3 client tries in place: the step comes back and the job succeeds."""
+    here = shop.site
+    image = here.image("shaky", "shaky")
+    writing = shop.proxy.refuse("PUT", layer(image), 500, "InternalError", times=4)
+    reading = shop.proxy.refuse("GET", layer(image), 503, "SlowDown", times=2)
+
+    ran, _ = shop.run("shaky")
+
+    assert ran.code == 0, ran.text
+    assert digest_at(f"{here.destination.host}/shaky:1") == image.digest
+    assert set(image.blobs) <= set(shop.kept)
+    assert writing.met == 4
+    assert reading.met <= 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"bucket": "nobody-made-this"},
+            ("store_unavailable: ", "the bucket does not exist", "nobody-made-this"),
+        ),
+        ({"secret_key": "wrong"}, ("store_unavailable: ", "access key and secret key do not fit together")),
+        ({"access_key": "nobody:here"}, ("store_unavailable: ", "access key")),
+    ],
+)
+def test_a_submit_that_cannot_write_the_store_is_exit_3_and_starts_nothing(
+    shop: Shop, changes: dict[str, str], words: tuple[str, ...]
+) -> None:
+    """The job is written to the store before anybody hears of it."""
+    here = shop.site
+    before = here.fleet.run("status", "--json").out
+
+    ran = shop.stranger(**changes).run("copy", f"{here.source.host}/any:1", f"{here.destination.host}/any:1")
+
+    print(ran.err)
+    assert ran.code == 3, ran.text
+    assert len(ran.err.splitlines()) == 1, ran.text
+    assert [part for part in words if part not in ran.err] == []
+    assert here.fleet.run("status", "--json").out == before
+
+
+def test_a_submit_to_a_full_store_is_exit_3_and_starts_nothing(shop: Shop) -> None:
+    """Said at once, by the command itself."""
+    here = shop.site
+    shop.proxy.refuse("PUT", "/jobs/", 507, "InsufficientStorage")
+    before = here.fleet.run("status", "--json").out
+
+    ran = here.fleet.run("copy", f"{here.source.host}/any:1", f"{here.destination.host}/any:1")
+
+    assert ran.code == 3, ran.text
+    assert ran.err.startswith("store_full: "), ran.text
+    assert "free some space or raise its quota" in ran.err
+    assert here.fleet.run("status", "--json").out == before
