@@ -10,10 +10,10 @@ from distworker.cli import options, report, work
 
 
 @click.command("doctor", short_help="Check everything a fleet needs.")
-@click.option("--all", "show_all", is_flag=True, help="Also every setting that has its default value.")
+@click.option("--brief", is_flag=True, help="Without the settings that have their default value.")
 @options.as_json
 @options.common
-def command(show_all: bool, as_json: bool) -> int:
+def command(brief: bool, as_json: bool) -> int:
     """Check settings, broker, Redis, store, workers and each registry of registries.toml.
 
     Shows each setting with where it came from (secrets masked), and for everything that is wrong what to do.
@@ -30,7 +30,7 @@ def command(show_all: bool, as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps({"event": "check", "v": 1, **check.to_dict()}, ensure_ascii=False))
             continue
-        if check.ok and check.detail.endswith("[default]") and not show_all:
+        if check.ok and check.detail.endswith("[default]") and brief:
             continue
         click.echo(f"{'ok ' if check.ok else 'NOT'}  {check.name}: {check.detail}")
         if check.remedy:

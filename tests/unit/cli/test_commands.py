@@ -25,10 +25,12 @@ from distworker.errors import (
     NoWorker,
     StateUnavailable,
     StoreFull,
+    StoreUnavailable,
     WorkerLost,
 )
 from distworker.service import wiring
 from distworker.service.doctor import Check
+from distworker.settings import Config
 from tests.unit.cli.fake_jobs import JOB, FakeJobs, closed, view
 
 DENIED = {"code": "denied", "message": "not allowed to push"}
@@ -167,6 +169,11 @@ def test_a_wrong_file_starts_nothing(run: Command, fleet: Fleet, tmp_path: Path)
         (("copy", "a", "b", "--priority", "10"), "usage: Invalid value for '--priority'"),
         (("copy", "a", "b", "--local", "--detach"), "usage: --detach needs a fleet"),
         (("copy", "a", "b", "--store", "x"), "usage: --store goes with --local"),
+        (("copy", "a", "b", "--plain-http", "x:1"), "usage: --plain-http goes with --local"),
+        (
+            ("copy", "a", "b", "--local", "--plain-http", "http://x"),
+            "invalid_reference: --plain-http http://x: ",
+        ),
         (
             ("copy", "a", "b", "--config", "/none/distworker.toml"),
             "config_invalid: /none/distworker.toml: no such",
@@ -291,6 +298,34 @@ def test_a_folder_that_cannot_be_made_is_infrastructure(run: Command, tmp_path: 
     assert ran.err == f"store_unavailable: --store {tmp_path}/file/blobs: cannot be made: Not a directory\n"
 
 
+def test_plain_http_is_said_for_single_registries(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of what is set for that registry stays, and so do the others."""
+    given: list[Config] = []
+
+    def build(config: Config, store: Path | None) -> None:
+        given.append(config)
+        raise StoreUnavailable("far enough")
+
+    monkeypatch.setattr(wiring, "build_local", build)
+    file = tmp_path / "registries.toml"
+    file.write_text(
+        '["r.example"]\nmax_concurrency = 7\nca_file = "ca.pem"\n["s.example"]\nupload_mode = "patch"\n'
+    )
+    monkeypatch.setenv("DISTWORKER_REGISTRIES", str(file))
+
+    run("copy", "--local", "--plain-http", "r.example", "--plain-http", "localhost:5000", "a", "r.example/a")
+
+    tables = given[0].registries
+    assert {host: table.plain_http for host, table in tables.items()} == {
+        "r.example": True,
+        "s.example": False,
+        "localhost:5000": True,
+    }
+    assert (tables["r.example"].max_concurrency, tables["s.example"].upload_mode) == (7, "patch")
+
+
 # --- status, cancel, doctor --------------------
 
 
@@ -382,7 +417,7 @@ def test_doctor_names_what_is_wrong_and_what_to_do(run: Command, monkeypatch: py
     ]
     monkeypatch.setattr(work, "examine", lambda run: iter(checks))
 
-    ran, everything, machine = run("doctor"), run("doctor", "--all"), run("doctor", "--json")
+    ran, everything, machine = run("doctor", "--brief"), run("doctor"), run("doctor", "--json")
 
     assert ran.out.splitlines() == [
         "ok   settings redis_url: redis://***@r:6379/1  [environment DISTWORKER_REDIS_URL]",
