@@ -27,7 +27,7 @@ def command(source: str, destination: str, all_tags: bool, platforms: tuple[str,
       distworker copy alpine:3.20 registry.example.com/mirror/alpine
       distworker copy --all-tags quay.io/team/app registry.example.com/team/app
       distworker copy --platform linux/amd64 --platform linux/arm64 debian:12 registry.example.com/debian
-      distworker copy --local alpine:3.20 localhost:5000/alpine
+      distworker copy --local --plain-http localhost:5000 alpine:3.20 localhost:5000/alpine
     """
     fields = {"kind": "copy", "source": source, "destination": destination}
     return start({**fields, **options.selected(all_tags, platforms)}, **how)

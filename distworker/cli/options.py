@@ -103,6 +103,12 @@ def job(command: F) -> F:
                 metavar="DIR",
                 help="With --local: the folder that keeps the blobs.",
             ),
+            click.option(
+                "--plain-http",
+                multiple=True,
+                metavar="HOST",
+                help="With --local: speak http to this host or host:port; may be given several times.",
+            ),
         )
     ):
         command = option(command)

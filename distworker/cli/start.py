@@ -28,6 +28,7 @@ def start(
     detach: bool,
     local: bool,
     store: Path | None,
+    plain_http: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Make a job of `fields` (those of docs/enqueue.md without `v`) and see it through to its exit code."""
@@ -37,9 +38,11 @@ def start(
         raise click.UsageError(
             "--store goes with --local; a fleet's store is a setting (see `distworker doctor`)"
         )
+    if plain_http and not local:
+        raise click.UsageError("--plain-http goes with --local; a fleet's workers read it in registries.toml")
     request = checked(fields if priority is None else {**fields, "priority": priority})
     if local:
-        return _here(request, store, as_json)
+        return _here(request, store, plain_http, as_json)
     return _fleet(request, detach, as_json)
 
 
@@ -89,12 +92,13 @@ def left(job: str) -> str:
     )
 
 
-def _here(request: JobRequest, store: Path | None, as_json: bool) -> int:
+def _here(request: JobRequest, store: Path | None, plain_http: tuple[str, ...], as_json: bool) -> int:
     from distworker.cli import render  # noqa: PLC0415 - rich is needed from here on
 
+    config = work.with_plain_http(work.settings(current()), plain_http)
     with interruptible():
         try:
-            with work.local(work.settings(current()), store) as jobs:
+            with work.local(config, store) as jobs:
                 jobs.create(request)
                 return follow(jobs, request.id, render.choose(as_json))
         except KeyboardInterrupt:

@@ -7,14 +7,15 @@ before anything is recorded. Imports of service/ are inside the functions: `--he
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from distworker.cli.options import Run, start_log
-from distworker.errors import NoWorker, StateUnavailable, StoreUnavailable
+from distworker.errors import InvalidReference, NoWorker, StateUnavailable, StoreUnavailable
 
 if TYPE_CHECKING:
     from distworker.service.doctor import Check
@@ -37,6 +38,23 @@ def settings(run: Run) -> Config:
     if run.log_format is None:
         start_log(config.settings.log.format, run.verbose)
     return config
+
+
+def with_plain_http(config: Config, hosts: Iterable[str]) -> Config:
+    """`config`, with http instead of https to `hosts`; raises InvalidReference for what is no host."""
+    from distworker.reference import parse_host  # noqa: PLC0415 - see the module text
+    from distworker.settings import RegistrySettings  # noqa: PLC0415
+
+    tables = dict(config.registries)
+    for text in hosts:
+        try:
+            host = parse_host(text)
+        except InvalidReference as error:
+            raise InvalidReference(f"--plain-http {text}: {error.message}") from None
+        tables[host] = tables.get(host, RegistrySettings()).model_copy(
+            update={"plain_http": True, "ca_file": ""}
+        )
+    return replace(config, registries=tables)
 
 
 @contextmanager

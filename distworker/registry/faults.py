@@ -229,8 +229,9 @@ def _tls_error(chain: list[BaseException], host: str, where: Where) -> TransferE
             text = f"{one.reason or ''} {one}".upper().replace(" ", "_")
             if any(word in text for word in _NOT_TLS):
                 return TLSError(
-                    f"{where}: {host} answers plain http where https was expected; "
-                    "mark it `plain_http = true` in registries.toml if that is meant",
+                    f"{where}: {host} answers plain http where https was expected; if that is meant, write "
+                    f'["{host}"] and below it plain_http = true into registries.toml, or with --local add '
+                    f"--plain-http {host}",
                     **where.fields,
                 )
             if isinstance(one, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):

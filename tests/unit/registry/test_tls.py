@@ -131,7 +131,7 @@ def test_plain_http_where_tls_is_expected_names_the_setting(
     serve(server)
     with fails(TLSError) as caught:
         pool(server.host).client(server.host).ping()
-    assert "plain_http = true" in caught[0].message
+    assert f'["{server.host}"] and below it plain_http = true' in caught[0].message
 
 
 def test_tls_where_plain_http_is_configured_says_so(rig: Callable[..., Rig]) -> None:
