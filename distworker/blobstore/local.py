@@ -27,6 +27,8 @@ from distworker.errors import DistworkerError, InvalidRequest, LimitExceeded, St
 #: Folder of unfinished writes. It begins with a dot, which no key does.
 STAGING: Final = ".staging"
 
+#: What a key that names no object may end in.
+_MISSING: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -38,11 +40,11 @@ class LocalStore:
     """
 
     def __init__(self, root: Path | str, durable: bool = True) -> None:
-        self._root = Path(root)
+        self.root: Final = Path(root)
         self._durable = durable
 
     def stat(self, key: str) -> StoredObject | None:
-        with _faults(f"look at {key}"):
+        with _faults(self.root, f"look at {key}"):
             try:
                 found = self._path(key).stat()
             except (FileNotFoundError, NotADirectoryError):
@@ -50,18 +52,18 @@ class LocalStore:
         return StoredObject(key, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
     def get_bytes(self, key: str, limit: int) -> bytes | None:
-        with _faults(f"read {key}"):
+        with _faults(self.root, f"read {key}"):
             try:
                 with self._path(key).open("rb") as file:
                     data = file.read(limit + 1)
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            except _MISSING:
                 return None
         if len(data) > limit:
             raise LimitExceeded(f"{key} has more than the {limit} bytes allowed")
         return data
 
     def put_bytes(self, key: str, data: bytes) -> None:
-        with _faults(f"write {key}"):
+        with _faults(self.root, f"write {key}"):
             path = self._stage(key, "")
             try:
                 with path.open("xb") as file:
@@ -73,34 +75,36 @@ class LocalStore:
 
     @contextmanager
     def open(self, key: str, offset: int = 0) -> Iterator[Iterator[bytes]]:
-        with _faults(f"open {key}"):
+        with _faults(self.root, f"open {key}"):
             try:
                 file = self._path(key).open("rb", buffering=0)
-            except (NotADirectoryError, IsADirectoryError):
-                raise FileNotFoundError(key) from None
+            except _MISSING:
+                file = None
+        if file is None:
+            raise FileNotFoundError(key)
         with file:
             file.seek(offset)
-            yield _chunks(file.fileno(), key)
+            yield _chunks(self.root, file.fileno(), key)
 
     def writer(self, key: str, proof_for: str, size: int, token: str) -> LocalWriter:
-        with _faults(f"write {key}"):
+        with _faults(self.root, f"write {key}"):
             path = self._stage(key, token)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         return LocalWriter(self, key, path, descriptor, digest=proof_for, size=size)
 
     def delete(self, key: str) -> None:
-        with _faults(f"delete {key}"), contextlib.suppress(NotADirectoryError):
+        with _faults(self.root, f"delete {key}"), contextlib.suppress(NotADirectoryError):
             self._path(key).unlink(missing_ok=True)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         folder, _, start = prefix.rpartition("/")
-        base = self._path(folder) if folder else self._root
+        base = self._path(folder) if folder else self.root
         yield from self._walk(base, f"{folder}/" if folder else "", start)
 
     def unfinished(self) -> Iterator[Unfinished]:
-        with _faults("list unfinished writes"):
+        with _faults(self.root, "list unfinished writes"):
             try:
-                with os.scandir(self._root / STAGING) as found:
+                with os.scandir(self.root / STAGING) as found:
                     entries = sorted(found, key=lambda entry: entry.name)
             except FileNotFoundError:
                 return
@@ -114,8 +118,8 @@ class LocalStore:
     def discard(self, write: Unfinished) -> None:
         if "/" in write.handle or write.handle.startswith("."):
             raise InvalidRequest("not the handle of an unfinished write", field="handle")
-        with _faults("discard an unfinished write"):
-            (self._root / STAGING / write.handle).unlink(missing_ok=True)
+        with _faults(self.root, "discard an unfinished write"):
+            (self.root / STAGING / write.handle).unlink(missing_ok=True)
 
     def check(self) -> None:
         key = f"probe-{secrets.token_hex(8)}"
@@ -127,11 +131,11 @@ class LocalStore:
             self.delete(key)
 
     def describe(self) -> str:
-        return f"folder {self._root}"
+        return f"folder {self.root}"
 
     def finish(self, descriptor: int, path: Path, key: str) -> None:
         """For LocalWriter: sync a staged file and show it under its key."""
-        with _faults(f"write {key}"):
+        with _faults(self.root, f"write {key}"):
             self._sync(descriptor)
             try:
                 self._show(path, key)
@@ -140,7 +144,7 @@ class LocalStore:
 
     def _stage(self, key: str, token: str) -> Path:
         self._path(key)
-        folder = self._root / STAGING
+        folder = self.root / STAGING
         folder.mkdir(parents=True, exist_ok=True)
         # `@` is never in an encoded name. The key is kept for the sweeper, as far as a name has room for it.
         return folder / f"{encode(token or '-')[:64]}@{secrets.token_hex(8)}@{encode(key)[:150]}"
@@ -164,10 +168,10 @@ class LocalStore:
         segments = key.split("/")
         if not all(segments) or "\0" in key or any(segment[0] == "." for segment in segments):
             raise InvalidRequest(f"{key!r} is not a store key", field="key")
-        return self._root.joinpath(*segments)
+        return self.root.joinpath(*segments)
 
     def _walk(self, folder: Path, prefix: str, start: str) -> Iterator[StoredObject]:
-        with _faults(f"list {prefix or 'the store'}"):
+        with _faults(self.root, f"list {prefix or 'the store'}"):
             try:
                 # A folder sorts as its name with the slash, so that keys come out in byte order.
                 with os.scandir(folder) as found:
@@ -212,7 +216,7 @@ class LocalWriter:
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         require_room(self._digest, self._size, self._written + len(chunk))
-        with _faults(f"write {self._key}"), memoryview(chunk) as view:
+        with _faults(self._store.root, f"write {self._key}"), memoryview(chunk) as view:
             done = 0
             while done < len(view):
                 done += os.write(self._descriptor, view[done:])
@@ -223,9 +227,9 @@ class LocalWriter:
         self._store.finish(self._descriptor, self._path, self._key)
 
 
-def _chunks(descriptor: int, key: str) -> Iterator[bytes]:
+def _chunks(root: Path, descriptor: int, key: str) -> Iterator[bytes]:
     while True:
-        with _faults(f"read {key}"):
+        with _faults(root, f"read {key}"):
             chunk = os.read(descriptor, READ_CHUNK)
         if not chunk:
             return
@@ -233,14 +237,18 @@ def _chunks(descriptor: int, key: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def _faults(action: str) -> Iterator[None]:
-    """Turns the system's errors into the port's; a missing file stays FileNotFoundError."""
+def _faults(root: Path, action: str) -> Iterator[None]:
+    """Turns the system's errors into the port's. A folder that cannot be made or used is one of them, also
+    where the system calls it missing; only who asks for an object handles that it is not there."""
     try:
         yield
-    except (DistworkerError, FileNotFoundError):
+    except DistworkerError:
         raise
     except OSError as error:
         reason = error.strerror or type(error).__name__
+        where = f"the store in folder {root} cannot {action}: {reason}"
         if error.errno in _FULL:
-            raise StoreFull(f"cannot {action}: {reason}; free some space or name another folder") from error
-        raise StoreUnavailable(f"cannot {action}: {reason}; check the folder and its owner") from error
+            raise StoreFull(f"{where}; free some space or name another folder") from error
+        raise StoreUnavailable(
+            f"{where}; store.folder (or --store) must name a folder that this user may make or write to"
+        ) from error

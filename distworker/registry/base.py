@@ -68,8 +68,9 @@ class Registry(Protocol):
         """`host[:port]` as it stands in references; the key of caps, pauses and hints."""
         ...
 
-    def ping(self) -> None:
-        """Check that a registry answers there and takes our login; raises the typed reason if not."""
+    def ping(self) -> bool:
+        """Check that a registry answers there and takes our login; raises the typed reason if not. True: it
+        asked for a login and took ours. False: none was needed, or none is known and it lets anybody in."""
         ...
 
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:

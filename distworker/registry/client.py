@@ -50,9 +50,9 @@ class Client:
         """`host[:port]` as it stands in references."""
         return self._at.registry
 
-    def ping(self) -> None:
-        """Check that a registry answers there and takes our login."""
-        pinging.ping(self._at)
+    def ping(self) -> bool:
+        """Check that a registry answers there and takes our login; False when none was used."""
+        return pinging.ping(self._at)
 
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
         """HEAD by tag or digest; None when there is none."""

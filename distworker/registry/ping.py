@@ -8,8 +8,8 @@ from distworker.registry.call import Call
 from distworker.registry.endpoint import Endpoint
 
 
-def ping(at: Endpoint) -> None:
-    """Return if a registry answers and accepts us.
+def ping(at: Endpoint) -> bool:
+    """Return if a registry answers and accepts us: whether it asked for a login and took ours.
 
     Raises:
         NotARegistry: something else answers there.
@@ -27,6 +27,7 @@ def ping(at: Endpoint) -> None:
                 **where.fields,
                 status=reply.status,
             )
+    return at.http.auth.known is not None and at.http.auth.credential() is not None
 
 
 def explained(at: Endpoint, error: TransferError) -> TransferError:

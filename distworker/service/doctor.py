@@ -159,9 +159,10 @@ def _registries(patient: Patient) -> Iterator[Check]:
         return
     for host in sorted(patient.config.registries):
         try:
-            registries.client(host).ping()
+            logged_in = registries.client(host).ping()
         except DistworkerError as error:
             remedy = f"correct its table in registries.toml, or its login for {host}"
             yield Check(f"registry {host}", False, str(error), remedy)
         else:
-            yield Check(f"registry {host}", True, "answers and takes our login")
+            how = "answers and takes our login" if logged_in else "answers, no login used"
+            yield Check(f"registry {host}", True, how)

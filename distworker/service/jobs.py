@@ -45,12 +45,13 @@ def _base32(number: int) -> str:
 
 
 class Jobs:
-    """The use cases. `dispatch` brings admitted steps to workers."""
+    """The use cases. `dispatch` brings admitted steps to workers; `store` gives the store when a job is made:
+    watching and cancelling work without one."""
 
     def __init__(
         self,
         ledger: Ledger,
-        store: BlobStore,
+        store: Callable[[], BlobStore],
         dispatch: Dispatcher,
         *,
         tenant: str = "default",
@@ -84,12 +85,13 @@ class Jobs:
         """Record the job and ring its start; False when that id is known already (nothing is changed).
 
         Raises:
+            ConfigInvalid: the settings name no store.
             StateUnavailable, StoreUnavailable, StoreFull: nothing was started; asking again with the same id
             is safe.
         """
         if self._ledger.job(request.id) is not None:
             return False
-        self._store.put_bytes(job_key(request.tenant, request.id, REQUEST_FILE), dump_request(request))
+        self._store().put_bytes(job_key(request.tenant, request.id, REQUEST_FILE), dump_request(request))
         opened = self._ledger.open_job(request.id, job_record(request), first_step(request, self._window))
         self._ring()
         return opened

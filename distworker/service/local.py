@@ -61,7 +61,7 @@ class LocalService:
             beat_seconds=BEAT_SECONDS,
             failure_level=logging.INFO,
         )
-        self.jobs = Jobs(ledger, equipment.store, self._dispatch, window=equipment.window)
+        self.jobs = Jobs(ledger, lambda: equipment.store, self._dispatch, window=equipment.window)
         self._close = close
 
     def __enter__(self) -> Self:

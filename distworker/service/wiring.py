@@ -2,7 +2,8 @@
 
 Everything is made here per process and after any fork, from plain values; nothing below knows their origin.
 Making services connects to nothing: a server that is away shows when it is first asked, as its typed error.
-Adapters that a mode does not need are not even imported: local mode never pays for boto3, redis or Celery.
+Adapters that a mode does not need are not even imported: local mode never pays for boto3, redis or Celery, a
+command that only watches a fleet never for HTTP.
 """
 
 from __future__ import annotations
@@ -21,9 +22,6 @@ from distworker import __version__
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.local import LocalStore
 from distworker.errors import ConfigInvalid
-from distworker.registry.client import RegistryPool
-from distworker.registry.credentials import ConfiguredCredentials, Login
-from distworker.registry.profiles import HostProfile
 from distworker.service.doctor import Patient
 from distworker.service.fingerprints import fingerprints
 from distworker.service.jobs import Jobs
@@ -34,6 +32,9 @@ from distworker.settings import DEFAULT, Config, RegistrySettings, Settings
 from distworker.steps.table import STEPS
 
 if TYPE_CHECKING:
+    from distworker.registry.client import RegistryPool
+    from distworker.registry.credentials import Login
+    from distworker.registry.profiles import HostProfile
     from distworker.state.ledger import RedisLedger
 
 
@@ -87,7 +88,7 @@ def build_services(config: Config, dispatch: Dispatcher) -> Services:
         ledger=ledger,
         store=store,
         registries=registries,
-        jobs=Jobs(ledger, store, dispatch, window=settings.window),
+        jobs=Jobs(ledger, lambda: store, dispatch, window=settings.window),
         runner=Runner(ledger, kit, dispatch, presence(config)),
     )
 
@@ -96,7 +97,7 @@ def build_client(config: Config) -> Client:
     """A producer's services: it creates, watches and cancels jobs, and moves nothing itself."""
     settings = config.settings
     ledger, producer = build_ledger(settings), build_producer(settings)
-    jobs = Jobs(ledger, build_store(settings), producer, window=settings.window)
+    jobs = Jobs(ledger, lambda: build_store(settings), producer, window=settings.window)
     return Client(config, ledger, jobs, producer)
 
 
@@ -187,6 +188,9 @@ def build_store(settings: Settings) -> BlobStore:
 
 def build_registries(config: Config, docker_config: str = "") -> RegistryPool:
     """The registries with the operator's profiles and logins; `docker_config` if the settings name none."""
+    from distworker.registry.client import RegistryPool  # noqa: PLC0415 - see the module text
+    from distworker.registry.credentials import ConfiguredCredentials  # noqa: PLC0415
+
     file = config.settings.docker_config or docker_config
     return RegistryPool(
         profiles={host: _profile(table, config.settings) for host, table in config.registries.items()},
@@ -217,6 +221,8 @@ def presence(config: Config, random: Callable[[int], str] = secrets.token_hex) -
 
 
 def _profile(table: RegistrySettings, settings: Settings) -> HostProfile:
+    from distworker.registry.profiles import HostProfile  # noqa: PLC0415 - see the module text
+
     return HostProfile(
         plain_http=table.plain_http,
         ca_file=table.ca_file,
@@ -228,6 +234,8 @@ def _profile(table: RegistrySettings, settings: Settings) -> HostProfile:
 
 
 def _login(host: str, table: RegistrySettings) -> Login:
+    from distworker.registry.credentials import Login  # noqa: PLC0415 - see the module text
+
     password = (
         os.environ.get(table.password_env, "") if table.password_env else table.password.get_secret_value()
     )

@@ -350,10 +350,27 @@ def test_a_failing_disk_is_typed_and_leaves_nothing(
     assert list(store.unfinished()) == []
 
 
-def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
-    """The sentence says what to check."""
-    (tmp_path / "store").write_text("")
-    with pytest.raises(StoreUnavailable, match="check the folder"):
+@pytest.mark.parametrize("folder", ["file", "file/below", "nowhere/below"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, folder: str) -> None:
+    """Whatever the system calls it, the store is what is wrong: nobody takes it for a missing object."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone" / "too")
+    store = LocalStore(tmp_path / folder)
+    key, digest, _ = proof_of(b"some bytes")
+    for write in (store.check, lambda: store.put_bytes(key, b""), lambda: store.writer(key, digest, 10, "t")):
+        with pytest.raises(StoreUnavailable, match="store.folder") as caught:
+            write()
+        assert str(tmp_path / folder) in caught.value.message
+
+
+def test_a_folder_of_somebody_else_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy is the same: name a folder that this user may write to."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreUnavailable, match=r"Permission denied; store\.folder"):
         LocalStore(tmp_path / "store").check()
 
 

@@ -132,9 +132,9 @@ class FakeRegistry:
     def origin(self) -> str:
         return self.site.host
 
-    def ping(self) -> None:
+    def ping(self) -> bool:
         with self.site.call("ping"):
-            return
+            return bool(self.credential)
 
     def _see(self, repository: str) -> Repository | None:
         if repository in self.site.hidden.get(self.credential, ()):

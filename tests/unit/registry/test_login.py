@@ -37,7 +37,7 @@ def test_a01_open_registry_gets_no_login_and_no_token_request(rig: RigMaker) -> 
     """Where nothing is asked, nothing is sent."""
     r = rig(login=("me", "SECRET-password"))
     r.fake.put_blob("a/b", DATA)
-    r.client.ping()
+    assert not r.client.ping(), "no login was used"
     assert r.client.has_blob("a/b", Digest.of(DATA))
     assert [one.authorization for one in r.fake.seen] == ["", ""]
 
@@ -254,7 +254,7 @@ def test_a_relative_realm_is_the_registry_itself(rig: RigMaker) -> None:
     r = rig(login=("me", "SECRET-password"))
     r.fake.on("GET", "/v2/", Answer(401, {"WWW-Authenticate": 'Bearer realm="/token",service="s"'}))
     r.fake.on("GET", "/token", Answer(200, {}, b'{"token": "SECRET-t"}'))
-    r.client.ping()
+    assert r.client.ping(), "our login was taken"
     assert r.fake.lines() == ["GET /v2/", "GET /token", "GET /v2/"]
     assert r.fake.seen[-1].authorization == "Bearer SECRET-t"
 

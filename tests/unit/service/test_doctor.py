@@ -44,15 +44,17 @@ class Broker:
 class Hub:
     """Registries whose ping ends as told."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, login: bool = True) -> None:
         self.error = error
+        self.login = login
 
     def client(self, host: str, credential: str = "") -> Any:
         return self
 
-    def ping(self) -> None:
+    def ping(self) -> bool:
         if self.error:
             raise self.error
+        return self.login
 
 
 def findings(**parts: Any) -> Mapping[str, Check]:
@@ -101,6 +103,12 @@ def test_each_part_that_is_away_has_a_remedy_and_hides_nothing_else() -> None:
     broken = {name: check for name, check in found.items() if not check.ok}
     assert set(broken) == {"broker", "redis", "store", "workers", "registry hub.example"}
     assert all(check.remedy for check in broken.values())
+
+
+def test_a_login_is_praised_only_where_one_was_used() -> None:
+    """An open registry says nothing about the login that the operator wrote down."""
+    assert findings()["registry hub.example"].detail == "answers and takes our login"
+    assert findings(hub=Hub(login=False))["registry hub.example"].detail == "answers, no login used"
 
 
 def test_no_worker_names_both_ways_out() -> None:

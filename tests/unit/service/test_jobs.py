@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 
+from distworker.blobstore.base import BlobStore
 from distworker.blobstore.local import LocalStore
 from distworker.blobstore.memory import MemoryStore
-from distworker.errors import JobUnknown, NoWorker, RequestError, StateUnavailable, StoreUnavailable
+from distworker.errors import (
+    ConfigInvalid,
+    JobUnknown,
+    NoWorker,
+    RequestError,
+    StateUnavailable,
+    StoreUnavailable,
+)
 from distworker.plan.codec import load_request
 from distworker.registry.base import Registry
 from distworker.service.jobs import Jobs, is_open, new_job_id
@@ -31,7 +39,9 @@ class Office:
 
     def __init__(self) -> None:
         self.ledger, self.store, self.sent = MemoryLedger(), MemoryStore(), list[Admitted]()
-        self.jobs = Jobs(self.ledger, self.store, self.sent.extend, new_id=lambda: "job-1", now=lambda: 7.0)
+        self.jobs = Jobs(
+            self.ledger, lambda: self.store, self.sent.extend, new_id=lambda: "job-1", now=lambda: 7.0
+        )
 
 
 def test_ids_are_short_sort_by_time_and_read_well() -> None:
@@ -56,6 +66,24 @@ def test_a_job_is_in_the_store_before_it_is_in_the_ledger_and_then_handed_out() 
     assert (record["source"], record["destination"]) == ("a.example/x:1", "b.example/x:1")
 
 
+def test_watching_and_cancelling_never_ask_for_the_store() -> None:
+    """A machine that only looks at jobs needs no store settings; one that makes a job is told before it is
+    recorded."""
+    office = Office()
+    office.jobs.submit(PAYLOAD)
+
+    def no_store() -> BlobStore:
+        raise ConfigInvalid("store.bucket is not set", field="store.bucket")
+
+    jobs = Jobs(office.ledger, no_store, office.sent.extend)
+    assert jobs.view("job-1").state == "running"
+    assert [view.id for view in jobs.recent()] == ["job-1"]
+    assert jobs.cancel("job-1")
+    with pytest.raises(ConfigInvalid):
+        jobs.submit(PAYLOAD)
+    assert [view.id for view in jobs.recent()] == ["job-1"]
+
+
 def test_the_same_id_again_changes_nothing() -> None:
     """A sender that lost the answer may ask again."""
     office = Office()
@@ -74,7 +102,7 @@ def test_a_store_that_is_away_leaves_no_job_behind() -> None:
             raise StoreUnavailable("the store does not answer")
 
     ledger = MemoryLedger()
-    jobs = Jobs(ledger, Away(), lambda steps: None)
+    jobs = Jobs(ledger, Away, lambda steps: None)
     with pytest.raises(StoreUnavailable):
         jobs.submit(PAYLOAD)
     assert list(ledger.jobs()) == []
@@ -88,7 +116,7 @@ def test_a_broker_that_is_away_delays_the_job_only() -> None:
 
     ledger = MemoryLedger()
     ledger.beat("w", 2, {}, [])
-    assert is_open(Jobs(ledger, MemoryStore(), away).view(Jobs(ledger, MemoryStore(), away).submit(PAYLOAD)))
+    assert is_open(Jobs(ledger, MemoryStore, away).view(Jobs(ledger, MemoryStore, away).submit(PAYLOAD)))
 
 
 def test_a_wrong_payload_creates_nothing() -> None:

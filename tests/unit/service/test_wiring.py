@@ -85,3 +85,14 @@ def test_a_fleet_without_redis_is_one_typed_error() -> None:
     with wiring.build_client(config(settings)) as client, pytest.raises(StateUnavailable) as caught:
         client.jobs.require_worker()
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_producer_without_a_store_setting_can_watch_and_cancel() -> None:
+    """Only who makes a job needs the store, and is told which key is missing before anything is recorded."""
+
+    settings = Settings(redis_url="redis://127.0.0.1:1/1")
+    with wiring.build_client(config(settings)) as client:
+        with pytest.raises(StateUnavailable):
+            client.jobs.view("20261123-7f3kq2xm")
+        with pytest.raises(StateUnavailable):
+            client.jobs.cancel("20261123-7f3kq2xm")
