@@ -39,10 +39,10 @@ format: $(VENV)/installed ## put the code into its usual format
 	$(BIN)/ruff format .
 
 demo: demo-tools $(VENV)/installed $(SWIFT)/installed ## migrate sample images between two real registries (ONCE=1: then stop)
-	$(BIN)/python -m deploy.demo
+	@$(BIN)/python -m deploy.demo
 
 bench: demo-tools $(VENV)/installed $(SWIFT)/installed ## measure against skopeo on this machine
-	$(BIN)/python -m bench
+	@$(BIN)/python -m bench
 
 wheel: $(VENV)/installed ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
@@ -70,21 +70,24 @@ demo-tools:
 # The stamp files say that an environment holds what its lock says; with them, nothing asks the network again.
 $(VENV)/packages: $(LOCKS)/test.lock
 	$(call new-environment,$(VENV))
-	$(VENV)/bin/python $(PIP) --require-hashes -r $<
+	@echo "Installing the packages of $< into $(VENV), once"
+	@$(VENV)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
 $(VENV)/installed: $(VENV)/packages pyproject.toml
-	$(VENV)/bin/python $(PIP) --no-deps --no-build-isolation --no-index -e .
+	@$(VENV)/bin/python $(PIP) --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
 $(SWIFT)/installed: $(LOCKS)/swift.lock
 	$(call new-environment,$(SWIFT))
-	$(SWIFT)/bin/python $(PIP) --require-hashes -r $<
+	@echo "Installing the packages of $< into $(SWIFT), once"
+	@$(SWIFT)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
 define new-environment
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-    { echo "Python 3.11 or newer is needed; name one by: make PYTHON=python3.12" >&2; exit 1; }
+    { echo "Python 3.11 or newer is needed: on Debian/Ubuntu apt-get install python3-venv," \
+        "or name another one by make PYTHON=python3.12" >&2; exit 1; }
 @$(PYTHON) -m venv --clear $(1) || \
     { echo "No virtual environment can be made here; on Debian/Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 endef

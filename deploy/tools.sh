@@ -46,8 +46,8 @@ if [ ! -e "$policy" ]; then
 fi
 
 echo "Installing from the distribution:$missing"
-if ! { $as_root apt-get update && $as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y --no-install-recommends $missing; }; then
+if ! { $as_root apt-get -qq update && $as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends $missing >/dev/null; }; then
     fail "apt-get could not install:$missing" "Without network, install them beforehand and try again."
 fi
 look "$@"

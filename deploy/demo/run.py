@@ -197,7 +197,8 @@ def _show(demo: Demo, layout: Path, flip: bool) -> int:
     for line in report.lines(job, proof, seconds):
         say(f"  {line}")
     if proof is None or code:
-        say(f"demo failed: {'verification' if proof is None else f'distworker migrate ended with {code}'}")
+        why = "verification, see above" if proof is None else f"distworker migrate ended with status {code}"
+        say(f"demo failed: {why}")
         return 1
     return 0
 

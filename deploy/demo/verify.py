@@ -57,7 +57,10 @@ def read(reference: str, scratch: Path, login: Mapping[str, str] | None = None) 
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         options = ("--quiet", "--all", "--src-tls-verify=false")
-        skopeo("copy", *options, f"docker://{reference}", f"dir:{scratch}", environment=login)
+        try:
+            skopeo("copy", *options, f"docker://{reference}", f"dir:{scratch}", environment=login)
+        except VerificationFailed as error:
+            raise VerificationFailed(f"{reference}: {error}") from None
         root = _hashed(scratch / "manifest.json")
         manifests = {root: (scratch / "manifest.json").stat().st_size}
         blobs: dict[str, int] = {}
