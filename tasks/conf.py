@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from kombu import Exchange, Queue
 
 from distworker import names
-from distworker.service.submit import ROUTES
+from distworker.service.submit import RETRY_OPTIONS, ROUTES
 
 #: Which queue each task goes to: control work has its own, so that long layers never delay it.
 TASK_ROUTES: Final = {
@@ -54,10 +54,12 @@ def transport_options(broker_url: str, key_prefix: str) -> dict[str, Any]:
 
     `key_prefix` separates fleets that share one Redis; RabbitMQ has virtual hosts for that.
     """
+    # A publish that finds no broker ends within a second: the ledger sends again what was not sent, while
+    # kombu's own pace would hold the slot for 6 s. The worker's own reconnecting is not concerned.
     if on_redis(broker_url):
-        return {**REDIS_OPTIONS, "global_keyprefix": key_prefix}
+        return {**RETRY_OPTIONS, **REDIS_OPTIONS, "global_keyprefix": key_prefix}
     # The broker answers each publish, so a poke that it refused is an error here and is sent again.
-    return {"confirm_publish": True}
+    return {**RETRY_OPTIONS, "confirm_publish": True}
 
 
 def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[str, Any]:

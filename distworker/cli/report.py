@@ -88,6 +88,12 @@ def images_text(view: JobView) -> str:
     return ", ".join(parts)
 
 
+def labels_text(view: JobView) -> str:
+    """`team=web, ticket=42`: what the sender called the job; "" when it has no labels."""
+    labels = view.record.get("labels") or {}
+    return ", ".join(clean(f"{name}={value}", 200) for name, value in sorted(labels.items()))
+
+
 def moved_text(view: JobView) -> str:
     """`downloaded 3.1 MB, uploaded 3.1 MB (4 layers)`; the layers are those that were uploaded."""
     count = view.counters
@@ -135,14 +141,14 @@ def image_name(outcome: Mapping[str, Any]) -> str:
     return clean(names or str(outcome.get("image", "image")), 600)
 
 
-def image_line(outcome: Mapping[str, Any]) -> str:
-    """One line for one closed image."""
+def image_line(outcome: Mapping[str, Any], *, brief: bool = False) -> str:
+    """One line for one closed image; `brief` has its digest short, for a terminal that would wrap it."""
     state = str(outcome.get("state", ""))
     line = f"{state:<10} {image_name(outcome)}"
     if outcome.get("error"):
         return f"{line}: {failure_text(outcome['error'])}"
     digest = str(outcome.get("digest", ""))
-    return f"{line}  {digest}" if digest else line
+    return f"{line}  {short(digest) if brief else digest}" if digest else line
 
 
 def short(digest: str) -> str:
@@ -197,6 +203,7 @@ def final_lines(view: JobView, failures: Sequence[Mapping[str, Any]]) -> list[st
     total = view.counters.get("total", 0)
     lines = [
         f"job     {view.id} {view.state} {'in' if is_over(view) else 'for'} {duration(elapsed(view))}",
+        *(["labels  " + labels] if (labels := labels_text(view)) else []),
         f"images  {total}: {images_text(view)}",
         f"moved   {moved_text(view)}",
         f"saved   {saved_text(view)}",
@@ -237,6 +244,7 @@ def job_record(view: JobView) -> dict[str, Any]:
         "created": view.created,
         "closed": view.closed,
         "seconds": round(elapsed(view), 3),
+        "labels": dict(view.record.get("labels") or {}),
         "images": {name: count.get(name, 0) for name in ("total", *STATES)},
         "moved": {name: count.get(name, 0) for name in ("downloaded", "uploaded", "layers")},
         "saved": {name.removeprefix("saved_"): count.get(name, 0) for name in SAVED},

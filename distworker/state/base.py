@@ -144,8 +144,8 @@ class JobView:
     it), `saved_mounted`, `saved_stored` (the store had it), `saved_shared` (read, or found, for another image
     whose step this one joined). So `downloaded` and the four `saved_*` add up to the sizes of the images
     done; `uploaded` is what was sent, whatever it came from. From the store to a registry `uploaded` takes
-    the place of `downloaded`. More than the sum is counted only where work was lost: an image that failed, or a
-    blob that had to be brought again.
+    the place of `downloaded`. More than the sum is counted only where work was lost: an image that failed, or
+    a blob that had to be brought again.
     """
 
     id: str

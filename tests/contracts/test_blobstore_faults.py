@@ -358,7 +358,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, folder: str) -> N
     store = LocalStore(tmp_path / folder)
     key, digest, _ = proof_of(b"some bytes")
     for write in (store.check, lambda: store.put_bytes(key, b""), lambda: store.writer(key, digest, 10, "t")):
-        with pytest.raises(StoreUnavailable, match="store.folder") as caught:
+        with pytest.raises(StoreUnavailable, match=r"store\.folder") as caught:
             write()
         assert str(tmp_path / folder) in caught.value.message
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from celery import Celery
 
 from distworker import names
-from distworker.service.submit import ROUTES
+from distworker.errors import StateUnavailable
+from distworker.service.submit import RETRY_OPTIONS, ROUTES, Producer
+from distworker.state.base import Admitted
 from tasks.app import _defaults, settings
 from tasks.conf import celery_settings, transport_options
 
@@ -52,7 +55,24 @@ def test_redis_gets_its_prefix_and_its_timeouts(url: str) -> None:
 def test_rabbitmq_gets_no_option_of_redis() -> None:
     """Its transport refuses what it does not know, and has virtual hosts in the prefix's place."""
     assert celery_settings("amqp://guest@h//", "dw:", 4)["worker_disable_prefetch"] is False
-    assert transport_options("amqp://guest@h//", "dw:") == {"confirm_publish": True}
+    options = transport_options("amqp://guest@h//", "dw:")
+    assert options.keys() - RETRY_OPTIONS.keys() == {"confirm_publish"}
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "amqp://guest:guest@127.0.0.1:1//"])
+def test_a_publish_to_a_broker_that_refuses_is_not_tried_for_long(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """A step's slot is not for waiting: one quick second try, then the ledger's own timer has it."""
+    slept: list[float] = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", slept.append)
+    app = Celery("test", set_as_current=False)
+    app.conf.update(celery_settings(url, "dw:", 4))
+
+    with pytest.raises(StateUnavailable):
+        Producer(app)([Admitted("p:J-1", "plan")])
+
+    assert sum(slept) < 1
 
 
 def test_every_step_task_has_the_queue_that_producers_send_it_to() -> None:

@@ -349,6 +349,16 @@ def test_status_without_jobs_says_how_to_make_one(run: Command, fleet: Fleet) ->
     assert run("status").out == "no jobs yet; `distworker copy SRC DST` makes one\n"
 
 
+def test_status_shows_the_labels_of_a_job(run: Command, fleet: Fleet) -> None:
+    """They are how people find their job again; a job without labels has no such line."""
+    record = {"kind": "copy", "labels": {"ticket": "42", "by": "x\x1b[31m\ny"}}
+    fleet(FakeJobs([view("done", record=record), view("done", record=record), view("done")]))
+
+    assert run("status", JOB).out.splitlines()[1] == "labels  by=x [31m y, ticket=42"
+    assert run("status", "--json", JOB).events[0]["labels"] == record["labels"]
+    assert "labels" not in run("status", JOB).out
+
+
 def test_status_of_a_job_shows_images_bytes_steps_and_failures(run: Command, fleet: Fleet) -> None:
     """Everything about one job, failures limited for people and complete for machines."""
     step = {"moved": 1_000_000, "size": 2_000_000, "worker": "w1", "text": "upload sha256:efef to r.example"}
