@@ -18,6 +18,7 @@ import yaml
 
 from distworker.errors import InvalidRequest, RequestError
 from distworker.names import VERSION
+from distworker.plan.codec import PAIRS_MAX
 from distworker.service import payload
 
 #: Bytes of a job file; 100,000 pairs, the most one job takes, need about a third of it.
@@ -119,6 +120,9 @@ class _Reader:
         pairs = fields.get("pairs")
         if not isinstance(pairs, list) or not pairs:
             self._fault("pairs", "must be a list with at least one `- source: …` and `destination: …`")
+            return
+        if len(pairs) > PAIRS_MAX:
+            self._fault("pairs", f"are {len(pairs)}, one job takes {PAIRS_MAX}; split the file")
             return
         shared = {name: value for name, value in fields.items() if name != "pairs" and name in TOP}
         for number, pair in enumerate(pairs):

@@ -176,6 +176,15 @@ def test_a_hostile_file_is_refused_like_any_other(tmp_path: Path, text: str, sai
     assert any(said in line for line in faults(tmp_path, text))
 
 
+def test_more_pairs_than_a_job_takes_are_refused_with_the_files_name(tmp_path: Path) -> None:
+    """Before each of them is looked at."""
+    pair = "  - {source: s.example/a, destination: d.example/a}\n"
+    assert any(
+        "images.yaml, line 2, pairs: are 100001, one job takes 100000" in line
+        for line in faults(tmp_path, "version: 1\npairs:\n" + pair * 100_001)
+    )
+
+
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     """The operating system's reason and a remedy, no traceback."""
     found = jobfile.read(tmp_path / "none.yaml")
