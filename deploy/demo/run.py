@@ -277,7 +277,12 @@ def _prove(demo: Demo, layout: Path, flip: bool) -> report.Proof | None:
 
 def _stay(demo: Demo) -> None:
     say(f"\nFlower is at {demo.flower.url} (login {USER}, password {demo.password}).")
-    say(f"Try more: DISTWORKER_CONFIG={_shown(demo.config)} distworker status")
+    command = _shown(Path(sys.executable).with_name("distworker"))
+    say("In another terminal, from this folder:")
+    say(f"  export DISTWORKER_CONFIG={_shown(demo.config)}")
+    say(f"  {command} status")
+    say(f"  {command} doctor")
+    say(f"  {command} copy {demo.source.host}/samples/python:3 {demo.destination.host}/more/python")
     with contextlib.suppress(KeyboardInterrupt):
         say("Ctrl-C stops everything.")
         while True:

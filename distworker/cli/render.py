@@ -172,7 +172,7 @@ class Bars:
 
     def image(self, outcome: Mapping[str, Any]) -> None:
         style = "red" if outcome.get("state") == FAILED else "dim"
-        self._console.print(Text(report.image_line(outcome), style=style), soft_wrap=True)
+        self._console.print(Text(report.image_line(outcome, brief=True), style=style), soft_wrap=True)
 
     def notice(self, text: str) -> None:
         self._console.print(Text(text, style="yellow"), soft_wrap=True)

@@ -86,11 +86,11 @@ def test_a_terminal_gets_bars_and_the_report(monkeypatch: pytest.MonkeyPatch) ->
     display = render.choose(False, out)
     assert isinstance(display, render.Bars)
 
-    watch(
-        FakeJobs([view(running=step), view("done", counters={"total": 1, "done": 1})], [closed(1)]), display
-    )
+    views = [view(running=step), view("done", counters={"total": 1, "done": 1})]
+    watch(FakeJobs(views, [closed(1, digest="sha256:" + "ab" * 32)]), display)
 
     shown = out.getvalue()
+    assert "dst.example/app:1  abababababab\x1b" in shown
     assert "0 of 1 images" in shown
     assert "download cdcdcdcdcdcd" in shown
     assert "5.0 MB of 20.0 MB  worker-1 [bold]" in shown
