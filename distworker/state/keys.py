@@ -35,6 +35,7 @@ TABLE: Final[dict[str, str]] = {
     "outcomes": "out:",  # <job> list: closed images; TTL Rules.keep from closing
     "jobs": "jobs",  # zset: all known jobs by number; TTL Rules.keep while none is open
     "open": "open",  # set: jobs that are not closed
+    "cancelling": "cancelling",  # set: jobs being cancelled; each leaves when it closes
     # lanes
     "lane": "lane:",  # <lane> hash: last number, newest published, its note; TTL Rules.keep from the last use
     "lane_image": "lani:",  # <lane>|<image> string: that image's number; TTL Rules.keep

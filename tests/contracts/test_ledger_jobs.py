@@ -204,6 +204,21 @@ def test_workers_that_race_do_every_step_exactly_once(world: World) -> None:
     assert len(done) == 6 + 6 + 5
 
 
+@pytest.mark.servers
+def test_a_cancel_whose_caller_died_in_between_is_finished_by_the_reaper(redis_world: World) -> None:
+    """A large job is cancelled in several calls; whoever makes them may be killed after the first."""
+    world = redis_world
+    assert isinstance(world.ledger, RedisLedger)
+    images = [f"J-{n}" for n in range(2 * world.rules.batch + 50)]
+    world.open(images, "J")
+    world.open(["K-1"], "K")
+    assert world.ledger.redis.run("cancel", "J") == world.rules.batch + 50
+    assert world.state("J") == "cancelling"
+    world.reap_after(10)
+    assert (world.state("J"), world.counters("J")["cancelled"]) == ("cancelled", len(images))
+    assert world.state("K") == "running"
+
+
 def test_a_cancelled_job_leaves_others_alone(world: World) -> None:
     """Only its own images close."""
     world.planned({"J-1": [upload("a", "J")]}, "J")

@@ -1,5 +1,5 @@
--- Shared by the scripts that take a step off its worker: later, charge.
--- keys     due; everything else by _graph.lua
+-- Shared by the scripts that take a step off its worker, later and charge, and by those that cancel a job.
+-- keys     due images; everything else by _graph.lua
 local function later(r, delay)
   land(r)
   if delay > 0 then
@@ -19,4 +19,16 @@ local function charge(r, err, retry, delay, progressed)
   end
   fail(r, r.va, err)
   return 'failed'
+end
+
+-- close the next images of a job that is being cancelled; how many are left
+local function cancel_some(job)
+  local images = redis.call('SRANDMEMBER', key('images', job), R.batch)
+  table.sort(images)
+  for _, image in ipairs(images) do
+    if get('m:' .. image) or get('p:' .. image) then close_image(image, 'cancelled', '{}')
+    else redis.call('SREM', key('images', job), image) end
+  end
+  room(job)
+  return redis.call('SCARD', key('images', job))
 end
