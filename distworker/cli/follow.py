@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds between two looks at the job; a worker reports every 4 s, so faster shows nothing new.
+#: Seconds between two looks at the job; a worker reports every 4 s, so faster shows nothing new. The first
+#: looks are closer together: most small jobs are over within half a second.
 POLL: Final = 0.5
+_FIRST: Final = 0.2  #: part of it
 #: Seconds Redis may be away before we stop watching (a restart with its append-only file takes a few).
 PATIENCE: Final = 30.0
 #: Seconds between two looks at whether any worker is alive.
@@ -52,13 +54,15 @@ def follow(watched: Watched, job: str, display: Display, poll: float = POLL) -> 
     with display:
         view = reader.look()
         display.begin(view)
+        wait = poll * _FIRST
         while True:
             reader.new_outcomes()
             display.tick(view)
             if report.is_over(view):
                 break
             reader.mind_the_workers(view)
-            time.sleep(poll)
+            time.sleep(wait)
+            wait = min(poll, wait * 1.5)
             view = reader.look()
         # Outcomes are written before the job closes, but ours were read before we saw it closed.
         reader.new_outcomes()

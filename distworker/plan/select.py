@@ -22,7 +22,7 @@ from distworker.limits import MIB
 from distworker.names import VERSION
 from distworker.plan.codec import dump_line, load_line
 from distworker.plan.ends import End
-from distworker.plan.model import ImageTransfer, JobRequest, Pair, Place
+from distworker.plan.model import STORE, ImageTransfer, JobRequest, Pair, Place
 
 #: Lines of one shard: a few hundred kB, read whole once for each window of images.
 SHARD_LINES: Final = 1_000
@@ -69,6 +69,8 @@ def require_version(place: Place, end: End) -> None:
     for _ in end.tags():
         break
     name = f"{place.host}/{place.repository}"
+    if place.kind == STORE:
+        raise ManifestUnknown(f"the store holds no tag of {name}; pull it first")
     raise ManifestUnknown(f"{name} had no tags to copy when the job's list was made; start the job again")
 
 

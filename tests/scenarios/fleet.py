@@ -58,6 +58,7 @@ class Fleet:
     broker: str = ""
     more: str = ""
     workers: list[CeleryWorker] = field(default_factory=list)
+    commands: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def config(self) -> Path:
@@ -94,7 +95,11 @@ class Fleet:
             worker.start()
 
     def stop(self) -> None:
-        """Stop the workers that still run."""
+        """Stop the workers and commands that still run."""
+        for command in self.commands:
+            if command.returncode is None:
+                command.kill()
+                command.communicate()
         for worker in self.workers:
             worker.stop()
 
@@ -113,7 +118,7 @@ class Fleet:
 
     def spawn(self, *words: str) -> subprocess.Popen[str]:
         """Start `distworker words…` and let it run."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*COMMAND, *words],
             cwd=ROOT,
             env=clean_environment(self.settings),
@@ -122,6 +127,8 @@ class Fleet:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.commands.append(process)
+        return process
 
     def migrate(self, pairs: Sequence[Mapping[str, Any]], *options: str, name: str = "job") -> Ran:
         """`distworker migrate --json` of a file with those pairs."""
@@ -143,24 +150,26 @@ class Fleet:
             seen.append(self.look(job))
             return holds(seen[-1])
 
-        wait_for(asked, what)
+        wait_for(asked, what, every=0.5)
         return seen[-1]
 
     def until_over(self, job: str) -> dict[str, Any]:
         """The job once no image of it will change any more."""
-        return self.until(job, lambda view: view["closed"] is not None, f"the end of job {job}")
+        ran = self.run("status", job, "--json", "--follow")
+        assert ran.done["event"] == "done", ran.text
+        return ran.done
 
     def logs(self) -> str:
         """Everything the workers logged."""
         return "\n".join(worker.log.read_text(errors="replace") for worker in self.workers)
 
 
-def wait_for(condition: Callable[[], bool], what: str, within: float = GUARD) -> None:
-    """Wait until `condition` holds; fails naming `what`."""
+def wait_for(condition: Callable[[], bool], what: str, within: float = GUARD, every: float = 0.05) -> None:
+    """Wait until `condition` holds, asking `every` so many seconds; fails naming `what`."""
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, f"did not happen: {what}"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def _toml(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""RabbitMQ as broker: messages go through it, the truth stays in the ledger, and any Celery app may enqueue."""
+"""RabbitMQ as broker: messages go through it, the truth stays in the ledger; any Celery app may enqueue."""
 
 from __future__ import annotations
 

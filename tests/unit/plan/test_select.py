@@ -9,10 +9,10 @@ import pytest
 from distworker.blobstore.keys import job_key
 from distworker.blobstore.memory import MemoryStore
 from distworker.digest import Digest
-from distworker.errors import InvalidRequest, Unavailable
+from distworker.errors import InvalidRequest, ManifestUnknown, Unavailable
 from distworker.plan.ends import End, open_end
 from distworker.plan.model import JobRequest, Pair, Place
-from distworker.plan.select import destination_of, freeze, frozen_total, read_frozen, select
+from distworker.plan.select import destination_of, freeze, frozen_total, read_frozen, require_version, select
 from tests.fakes.content import image, layer, put
 from tests.fakes.ports import FakeRegistries, Site, registry_place, store_place
 
@@ -78,6 +78,16 @@ def test_all_tags_of_the_store_are_its_refs() -> None:
         end.put(tag, image(layer(tag, 10)).manifest)
     rule = Pair(store_place("s.example", "a"), TO, all_tags=True)
     assert [t.source.tag for t in select(request(rule), opener)] == ["1", "2"]
+
+
+def test_all_tags_of_what_was_never_pulled_is_one_image_that_says_so() -> None:
+    """The remedy is a pull, not to start the job again."""
+    opener = Opener()
+    place = store_place("s.example", "a")
+    [transfer] = select(request(Pair(place, TO, all_tags=True)), opener)
+    assert (transfer.source.tag, transfer.source.digest) == ("", None)
+    with pytest.raises(ManifestUnknown, match=r"the store holds no tag of s\.example/a; pull it first"):
+        require_version(transfer.source, opener(place))
 
 
 def test_a_frozen_list_stays_as_it_is() -> None:
