@@ -188,6 +188,7 @@ class Bars:
             detail += f" · saved {report.size(saved)}"
         self._progress.update(self._job, total=total or None, completed=closed, detail=detail)
         self._tick_steps(view)
+        self._progress.refresh()  # a job of one second is seen too
 
     def _tick_steps(self, view: JobView) -> None:
         rows = max(1, self._console.height - ROWS_KEPT)
