@@ -242,8 +242,8 @@ class Ledger(Protocol):
         ...
 
     def reap(self, owner: str) -> int:
-        """Return overdue steps to ready, and go on with a cancel whose caller died; does something only for the
-        one caller elected each second."""
+        """Return overdue steps to ready, and go on with a cancel whose caller died; does something only for
+        the one caller elected each second."""
         ...
 
     # shared knowledge

@@ -2,7 +2,8 @@
 
 It keeps every promise of `state/base.py` with one lock and an injectable clock, written from design
 section 3 and not from the Lua. It is as quick as the dictionaries it is made of; nothing outlives
-the process.
+the process. Its parts: `memory_records.py` and `memory_graph.py` (the moves, without locks, tokens or time),
+`memory_admission.py`, `memory_jobs.py`, `memory_origins.py`; here are a step's claim, life and end.
 """
 
 from __future__ import annotations
@@ -11,32 +12,31 @@ import heapq
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from distworker import names
 from distworker.state.base import (
     CANCELLED,
-    COUNTERS,
     DONE,
     RUNNING,
-    Admitted,
     Beat,
     Change,
     Claim,
-    JobView,
     Refusal,
     StepSpec,
     WorkerView,
 )
-from distworker.state.memory_graph import DELAY, LAYERS, QUEUED, RUN, WAIT, Graph, Job, Step, slot_of
-from distworker.state.rules import NO_TOTAL, Rules, admission_window, layer_window, never_there, worker_lost
-from distworker.state.texts import step_text
+from distworker.state.memory_admission import MemoryAdmission
+from distworker.state.memory_graph import Graph
+from distworker.state.memory_jobs import MemoryJobs
+from distworker.state.memory_origins import MemoryOrigins
+from distworker.state.memory_records import DELAY, QUEUED, RUN, WAIT, Job, Step, slot_of
+from distworker.state.rules import NO_TOTAL, Rules, never_there, worker_lost
 
 _Answer = bool | str
 
 
-class MemoryLedger:
+class MemoryLedger(MemoryAdmission, MemoryJobs, MemoryOrigins):
     """See `state.base.Ledger`. `clock` gives Unix seconds."""
 
     def __init__(self, rules: Rules | None = None, clock: Callable[[], float] = time.time) -> None:
@@ -44,112 +44,14 @@ class MemoryLedger:
         self._now = clock
         self._lock = threading.RLock()
         self._graph = Graph(self.rules, clock)
-        self._caps: dict[str, int] = {}
-        self._pauses: dict[str, float] = {}
+        self._caps = {}
+        self._pauses = {}
         self._answers: dict[str, tuple[float, _Answer]] = {}  #: token → what its last operation was told
-        self._workers: dict[str, WorkerView] = {}
-        self._hints: dict[tuple[str, str, str], dict[str, float]] = {}
-        self._lanes: dict[
-            str, tuple[int, int, Mapping[str, Any]]
-        ] = {}  #: last number, newest published, its note
-        self._lane_images: dict[tuple[str, str], int] = {}
+        self._workers = {}
+        self._hints = {}
+        self._lanes = {}
+        self._lane_images = {}
         self._reaped: float | None = None
-
-    # --- jobs --------------------
-    def open_job(self, job: str, record: Mapping[str, Any], first: StepSpec) -> bool:
-        with self._lock:
-            self._forget_old_jobs()
-            if job in self._graph.jobs:
-                return False
-            number = self._graph.next_number()
-            self._graph.jobs[job] = Job(job, dict(record), first, self._now(), number)
-            self._graph.create(first)
-            return True
-
-    def job(self, job: str) -> JobView | None:
-        with self._lock:
-            self._forget_old_jobs()
-            found = self._graph.jobs.get(job)
-            return self._view(found) if found else None
-
-    def jobs(self, limit: int = 50) -> Sequence[JobView]:
-        with self._lock:
-            self._forget_old_jobs()
-            newest = sorted(self._graph.jobs.values(), key=lambda j: (j.created, j.number), reverse=True)
-            return [self._view(job) for job in newest[:limit]]
-
-    def outcomes(self, job: str, start: int = 0, count: int = 1000) -> Sequence[Mapping[str, Any]]:
-        with self._lock:
-            found = self._graph.jobs.get(job)
-            return found.outcomes[start : start + count] if found else []
-
-    def cancel(self, job: str) -> bool:
-        with self._lock:
-            found = self._graph.jobs.get(job)
-            if found is None or not found.open:
-                return False
-            self._graph.cancel_job(found)
-            return True
-
-    def _view(self, job: Job) -> JobView:
-        running = {}
-        for name in job.running:
-            step = self._graph.steps[name]
-            running[name] = {
-                "moved": step.moved,
-                "size": step.size,
-                "worker": step.owner,
-                "text": step_text(name, step.body),
-            }
-        counters = {**dict.fromkeys(COUNTERS, 0), **job.counters}
-        counters |= {"total": job.total or 0, "open": len(job.images)}
-        return JobView(job.id, job.state, job.created, job.closed, job.record, counters, running, job.error)
-
-    def _forget_old_jobs(self) -> None:
-        limit = self._now() - self.rules.keep
-        jobs = self._graph.jobs
-        for name in [name for name, job in jobs.items() if job.closed is not None and job.closed < limit]:
-            del jobs[name]
-
-    # --- admission --------------------
-    def pump(self, limit: int = 64) -> Sequence[Admitted]:
-        with self._lock:
-            window = admission_window(sum(worker.slots for worker in self.workers()))
-            admitted: list[Admitted] = []
-            for kind in names.KINDS:
-                self._pump_kind(kind, window, limit, admitted)
-            return admitted
-
-    def _pump_kind(self, kind: str, window: int, limit: int, admitted: list[Admitted]) -> None:
-        ring = self._graph.ready.rings[kind]
-        skipped = scanned = 0
-        while ring and len(admitted) < limit and skipped < len(ring) and scanned < self.rules.scan:
-            if len(self._graph.flying) >= window:
-                return
-            if kind in LAYERS and self._graph.layers_flying >= layer_window(window):
-                return
-            pair = ring[0]
-            ring.rotate(-1)
-            scanned += 1
-            if self._closed(kind, pair[1]):
-                skipped += 1
-                continue
-            skipped = 0
-            step = self._graph.steps[self._graph.ready.pop(kind, *pair)]
-            self._graph.fly(step)
-            self._graph.set_due(step, self._now() + self.rules.resend_after(step.sends))
-            step.sends += 1
-            admitted.append(Admitted(step.id, step_text(step.id, step.body)))
-
-    def _closed(self, kind: str, slot: str) -> bool:
-        """Paused, or its slots are all taken."""
-        origin = slot.split("|", 1)[0]
-        now = self._now()
-        if self._pauses.get(f"{slot}|{kind}", 0) > now or self._pauses.get(origin, 0) > now:
-            return True
-        if kind not in LAYERS or not origin or origin not in self._caps:
-            return False
-        return len(self._graph.use.get(slot, ())) >= self._caps[origin]
 
     # --- a step's life --------------------
     def claim(self, step: str, token: str, owner: str) -> Claim | Refusal:
@@ -430,56 +332,6 @@ class MemoryLedger:
             self._graph.land(step)
             self._graph.advance(step)
 
-    # --- shared knowledge --------------------
-    def _remember(self, origin: str, credential: str, digest: str, repository: str) -> None:
-        places = self._hints.setdefault((origin, credential, digest), {})
-        places.pop(repository, None)
-        places[repository] = self._now() + self.rules.hint
-        while len(places) > self.rules.hint_max:
-            del places[next(iter(places))]
-
-    def hints(self, origin: str, credential: str, digests: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        with self._lock:
-            found = {}
-            for digest in digests:
-                places = self._hints.get((origin, credential, digest), {})
-                if places and max(places.values()) > self._now():
-                    found[digest] = list(reversed(places))
-            return found
-
-    def lane_begin(self, lane: str, image: str) -> int:
-        with self._lock:
-            number, newest, note = self._lanes.get(lane, (0, 0, {}))
-            if (lane, image) not in self._lane_images:
-                self._lane_images[lane, image] = number + 1
-                self._lanes[lane] = (number + 1, newest, note)
-            return self._lane_images[lane, image]
-
-    def lane_newest(self, lane: str) -> tuple[int, Mapping[str, Any]]:
-        with self._lock:
-            return self._lanes.get(lane, (0, 0, {}))[1:]
-
-    def lane_published(
-        self, lane: str, sequence: int, note: Mapping[str, Any]
-    ) -> tuple[int, Mapping[str, Any]]:
-        with self._lock:
-            number, newest, known = self._lanes.get(lane, (sequence, 0, {}))
-            if sequence >= newest:
-                newest, known = sequence, dict(note)
-            self._lanes[lane] = (max(number, sequence), newest, known)
-            return newest, known
-
-    def set_caps(self, caps: Mapping[str, int]) -> None:
-        with self._lock:
-            self._caps = dict(caps)
-
     # --- health --------------------
-    def workers(self) -> Sequence[WorkerView]:
-        with self._lock:
-            oldest = self._now() - self.rules.live
-            for owner in [name for name, worker in self._workers.items() if worker.seen <= oldest]:
-                del self._workers[owner]
-            return [replace(worker) for _, worker in sorted(self._workers.items())]
-
     def check(self) -> Mapping[str, Any]:
         return {"server": "memory", "version": "", "persistence": "none", "policy": "noeviction"}

@@ -10,156 +10,29 @@ lives as long as somebody subscribes to it and runs its **home** subscriber's sp
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from distworker import names
-from distworker.state.base import (
-    CANCELLED,
-    CANCELLING,
-    DONE,
-    FAILED,
-    RUNNING,
-    SUPERSEDED,
-    UNCHANGED,
-    StepSpec,
+from distworker.state.base import CANCELLED, CANCELLING, DONE, FAILED, SUPERSEDED, UNCHANGED, StepSpec
+from distworker.state.memory_records import (
+    LAYERS,
+    NOBODY,
+    QUEUED,
+    READY,
+    RUN,
+    WAIT,
+    Delivered,
+    Job,
+    ReadySteps,
+    Step,
+    Subscription,
+    rank_of,
+    slot_of,
 )
 from distworker.state.rules import Rules
 from distworker.state.texts import ends_of
-
-WAIT, READY, QUEUED, RUN, DELAY = "wait", "ready", "queued", "run", "delay"
-ROOTS = (names.PUBLISH, names.PLAN, names.EXPAND)
-LAYERS = (names.UPLOAD, names.DOWNLOAD)
-#: The subscriber of a layer step that was spawned by itself: nobody's barrier, but it is wanted.
-NOBODY = "*"
-
-Delivered = Mapping[str, Any]
-
-
-@dataclass(slots=True)
-class Subscription:
-    spec: StepSpec
-    order: int
-
-
-@dataclass(slots=True)
-class Step:
-    id: str
-    spec: StepSpec
-    home: str = ""
-    state: str = WAIT
-    subscribers: dict[str, Subscription] = field(default_factory=dict)
-    barrier: dict[str, None] = field(default_factory=dict)
-    got: dict[str, Delivered] = field(default_factory=dict)
-    settled: bool = False  #: the needs of the current spec are subscribed to
-    order: int = 0  #: age among ready steps, kept for life, so that what returns goes to the front
-    due: float | None = None
-    sends: int = 0
-    attempts: int = 0
-    runs: int = 0
-    rounds: int = 0
-    unwanted: bool = False  #: queued or running for nobody; dropped as soon as its worker asks
-    token: str = ""
-    owner: str = ""
-    held: list[str] = field(default_factory=list)
-    via: str = ""  #: of the spec that was claimed
-    tee: str = ""
-    moved: int = 0
-    size: int = 0
-    patches: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def kind(self) -> str:
-        return names.kind_of(self.id)
-
-    @property
-    def root(self) -> bool:
-        return self.kind in ROOTS
-
-    @property
-    def body(self) -> dict[str, Any]:
-        return {**self.spec.body, **self.patches}
-
-    @property
-    def image(self) -> str:
-        """The image this root step is of."""
-        return self.id[2:]
-
-
-@dataclass(slots=True)
-class Job:
-    id: str
-    record: Mapping[str, Any]
-    first: StepSpec
-    created: float
-    number: int
-    state: str = RUNNING
-    closed: float | None = None
-    total: int | None = None
-    cursor: int = 0
-    stop: bool = False  #: no more images are expanded
-    error: Mapping[str, Any] | None = None
-    images: dict[str, None] = field(default_factory=dict)
-    running: dict[str, None] = field(default_factory=dict)
-    counters: dict[str, int] = field(default_factory=dict)
-    outcomes: list[Mapping[str, Any]] = field(default_factory=list)
-
-    @property
-    def open(self) -> bool:
-        return self.state in (RUNNING, CANCELLING)
-
-    @property
-    def window(self) -> int:
-        return int(self.first.body.get("window", 0))
-
-    def count(self, name: str, amount: int = 1) -> None:
-        self.counters[name] = self.counters.get(name, 0) + amount
-
-
-def slot_of(spec: StepSpec) -> str:
-    """The capped slot of a spec: `origin|credential`."""
-    return f"{spec.origin}|{spec.credential}"
-
-
-class ReadySteps:
-    """Ready steps: a heap for each (rank, job, slot), and for each rank a ring of the pairs that have any."""
-
-    def __init__(self) -> None:
-        self.rings: dict[str, deque[tuple[str, str]]] = {kind: deque() for kind in names.KINDS}
-        self._heaps: dict[tuple[str, str, str], list[tuple[int, int, str]]] = {}
-        self._where: dict[str, tuple[str, str, str]] = {}
-        self._sizes: dict[tuple[str, str, str], int] = {}
-
-    def add(self, step: Step) -> None:
-        key = (step.kind, step.spec.job, slot_of(step.spec))
-        if not self._sizes.get(key):
-            self.rings[step.kind].append(key[1:])
-        heapq.heappush(self._heaps.setdefault(key, []), (9 - step.spec.priority, step.order, step.id))
-        self._sizes[key] = self._sizes.get(key, 0) + 1
-        self._where[step.id] = key
-
-    def remove(self, step: Step) -> None:
-        """Take it out; its entry in the heap becomes stale and is skipped later."""
-        self._leave(step.id)
-
-    def pop(self, kind: str, job: str, slot: str) -> str:
-        """The best step of one pair that is in the ring."""
-        key = (kind, job, slot)
-        heap = self._heaps[key]
-        while True:
-            step = heapq.heappop(heap)[2]
-            if self._where.get(step) == key:
-                self._leave(step)
-                return step
-
-    def _leave(self, step: str) -> None:
-        key = self._where.pop(step)
-        self._sizes[key] -= 1
-        if not self._sizes[key]:
-            del self._sizes[key], self._heaps[key]
-            self.rings[key[0]].remove(key[1:])
 
 
 class Graph:
@@ -279,7 +152,7 @@ class Graph:
 
     def best(self, step: Step) -> str:
         """The subscriber whose way comes next: highest priority, then oldest."""
-        return min(step.subscribers, key=lambda s: _rank(step.subscribers[s]))
+        return min(step.subscribers, key=lambda s: rank_of(step.subscribers[s]))
 
     def leave(self, step_id: str, subscriber: str) -> None:
         """That subscriber no longer wants the step."""
@@ -416,7 +289,3 @@ class Graph:
             job.first = replace(job.first, body={**job.first.body, **fields})
         elif step and step.root:
             step.patches.update(fields)
-
-
-def _rank(subscription: Subscription) -> tuple[int, int]:
-    return (-subscription.spec.priority, subscription.order)

@@ -1,0 +1,159 @@
+"""The records of the work graph in memory: steps, subscriptions, jobs, and the ring of ready steps.
+
+Plain values that `memory_graph.py` moves about; nothing here knows a rule of the graph, except in which
+order ready steps are served: in turn over (job, slot), inside a pair by priority and then by age.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from distworker import names
+from distworker.state.base import CANCELLING, RUNNING, StepSpec
+
+WAIT, READY, QUEUED, RUN, DELAY = "wait", "ready", "queued", "run", "delay"
+ROOTS = (names.PUBLISH, names.PLAN, names.EXPAND)
+LAYERS = (names.UPLOAD, names.DOWNLOAD)
+#: The subscriber of a layer step that was spawned by itself: nobody's barrier, but it is wanted.
+NOBODY = "*"
+
+Delivered = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One subscriber's wish: its own way to do the step, and its age."""
+
+    spec: StepSpec
+    order: int
+
+
+@dataclass(slots=True)
+class Step:
+    """A step from its first wish to its end. A root step has no `home`: its spec is its own."""
+
+    id: str
+    spec: StepSpec
+    home: str = ""
+    state: str = WAIT
+    subscribers: dict[str, Subscription] = field(default_factory=dict)
+    barrier: dict[str, None] = field(default_factory=dict)
+    got: dict[str, Delivered] = field(default_factory=dict)
+    settled: bool = False  #: the needs of the current spec are subscribed to
+    order: int = 0  #: age among ready steps, kept for life, so that what returns goes to the front
+    due: float | None = None
+    sends: int = 0
+    attempts: int = 0
+    runs: int = 0
+    rounds: int = 0
+    unwanted: bool = False  #: queued or running for nobody; dropped as soon as its worker asks
+    token: str = ""
+    owner: str = ""
+    held: list[str] = field(default_factory=list)
+    via: str = ""  #: of the spec that was claimed
+    tee: str = ""
+    moved: int = 0
+    size: int = 0
+    patches: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return names.kind_of(self.id)
+
+    @property
+    def root(self) -> bool:
+        return self.kind in ROOTS
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {**self.spec.body, **self.patches}
+
+    @property
+    def image(self) -> str:
+        """The image this root step is of."""
+        return self.id[2:]
+
+
+@dataclass(slots=True)
+class Job:
+    """A job from its opening until its record is forgotten; `first` is its expand step's spec."""
+
+    id: str
+    record: Mapping[str, Any]
+    first: StepSpec
+    created: float
+    number: int
+    state: str = RUNNING
+    closed: float | None = None
+    total: int | None = None
+    cursor: int = 0
+    stop: bool = False  #: no more images are expanded
+    error: Mapping[str, Any] | None = None
+    images: dict[str, None] = field(default_factory=dict)
+    running: dict[str, None] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    outcomes: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def open(self) -> bool:
+        return self.state in (RUNNING, CANCELLING)
+
+    @property
+    def window(self) -> int:
+        return int(self.first.body.get("window", 0))
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + amount
+
+
+def slot_of(spec: StepSpec) -> str:
+    """The capped slot of a spec: `origin|credential`."""
+    return f"{spec.origin}|{spec.credential}"
+
+
+def rank_of(subscription: Subscription) -> tuple[int, int]:
+    """Smaller is served first: by priority, then by age."""
+    return (-subscription.spec.priority, subscription.order)
+
+
+class ReadySteps:
+    """Ready steps: a heap for each (rank, job, slot), and for each rank a ring of the pairs that have any."""
+
+    def __init__(self) -> None:
+        self.rings: dict[str, deque[tuple[str, str]]] = {kind: deque() for kind in names.KINDS}
+        self._heaps: dict[tuple[str, str, str], list[tuple[int, int, str]]] = {}
+        self._where: dict[str, tuple[str, str, str]] = {}
+        self._sizes: dict[tuple[str, str, str], int] = {}
+
+    def add(self, step: Step) -> None:
+        key = (step.kind, step.spec.job, slot_of(step.spec))
+        if not self._sizes.get(key):
+            self.rings[step.kind].append(key[1:])
+        heapq.heappush(self._heaps.setdefault(key, []), (9 - step.spec.priority, step.order, step.id))
+        self._sizes[key] = self._sizes.get(key, 0) + 1
+        self._where[step.id] = key
+
+    def remove(self, step: Step) -> None:
+        """Take it out; its entry in the heap becomes stale and is skipped later."""
+        self._leave(step.id)
+
+    def pop(self, kind: str, job: str, slot: str) -> str:
+        """The best step of one pair that is in the ring."""
+        key = (kind, job, slot)
+        heap = self._heaps[key]
+        while True:
+            step = heapq.heappop(heap)[2]
+            if self._where.get(step) == key:
+                self._leave(step)
+                return step
+
+    def _leave(self, step: str) -> None:
+        key = self._where.pop(step)
+        self._sizes[key] -= 1
+        if not self._sizes[key]:
+            del self._sizes[key], self._heaps[key]
+            self.rings[key[0]].remove(key[1:])
