@@ -8,6 +8,7 @@ into a message is shown or logged unredacted.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -18,7 +19,7 @@ from celery.worker.request import Request
 
 from distworker import names
 from distworker.errors import DistworkerError, InternalError, InvalidRequest
-from distworker.logs import redact
+from distworker.logs import MASK, redact
 from distworker.service.runner import StepFailed
 from distworker.service.wiring import Services, build_services
 from tasks.app import settings
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Longest argument text kept: the brokers' headers and Flower's table are no place for a whole job.
 SHOWN_LIMIT = 500
+#: The fields of a request that sound as if they took a login: some people put theirs there, not an id.
+_CREDENTIAL = re.compile(r"(_credential['\"]?\s*[:=]\s*)('[^']*'?|\"[^\"]*\"?)")
 
 
 class TaskFailed(Exception):
@@ -50,7 +53,9 @@ class MessageRequest(Request):
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InvalidTaskError(f"not a task message: {type(error).__name__}") from None
         for name in ("argsrepr", "kwargsrepr"):
-            text = redact(str(self._request_dict.get(name) or ""))[:SHOWN_LIMIT]
+            text = _CREDENTIAL.sub(rf"\1{MASK}", redact(str(self._request_dict.get(name) or "")))[
+                :SHOWN_LIMIT
+            ]
             self._request_dict[name] = text
             setattr(self, f"_{name}", text)
 

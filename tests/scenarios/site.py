@@ -63,10 +63,10 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, store: str = "", **options: Any) -> Iterator[Site]:
+def site(folder: Path, store: str = "", password: str = "", **options: Any) -> Iterator[Site]:
     """A `Site` without workers yet; its store is a folder unless `store` is a `[store]` table."""
     with ExitStack() as stack:
-        valkey = stack.enter_context(Valkey(folder / "valkey"))
+        valkey = stack.enter_context(Valkey(folder / "valkey", password=password))
         table = store or f'[store]\nkind = "local"\nfolder = "{folder / "fleet" / "store"}"\n'
         fleet = Fleet(folder / "fleet", valkey, table, **options)
         stack.callback(fleet.stop)

@@ -39,6 +39,12 @@ def test_secrets_that_a_stranger_put_into_a_request_are_not_shown() -> None:
     assert "a.example/x" in request.kwargsrepr
 
 
+def test_a_login_where_a_credentials_id_belongs_is_not_shown() -> None:
+    """The field's name invites it, and no pattern tells an id from a password."""
+    payload = {"v": 1, "source_credential": "robot:hunter 2!", "destination_credential": "it's hunter"}
+    assert "hunter" not in received(([], payload, {}), argsrepr="()", kwargsrepr=repr(payload)).kwargsrepr
+
+
 def test_the_sentence_of_a_step_is_shown_as_it_is() -> None:
     """It names host, repository and digest; none of that looks like a secret."""
     sentence = "download 3.1 MB sha256:ab12cd34ef56 from hub.example/app"
