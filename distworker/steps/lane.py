@@ -25,6 +25,7 @@ class Lane:
 
     def __init__(self, context: Context, name: str, image: str, sequence: int, end: End) -> None:
         self._knowledge = context.knowledge
+        self._watch = context.watch
         self._name = name
         self._end = end
         self._image = image
@@ -45,6 +46,7 @@ class Lane:
         for _ in range(TRIES):
             if self.overtaken(reference, manifest):
                 return False
+            self._watch.check()
             put(reference, manifest)
             if not self.published(reference, manifest):
                 return False
@@ -68,9 +70,12 @@ class Lane:
     def _lost(self, reference: str, manifest: Manifest, newest: int, note: Mapping[str, Any]) -> bool:
         if newest <= self._sequence:
             return False
-        theirs = str(note.get("digest", ""))
-        if theirs and theirs != manifest.digest:
+        ours = str(manifest.digest)
+        while (theirs := str(note.get("digest", ""))) not in ("", ours):
             head = self._end.head(reference)
-            if head is not None and head.digest == manifest.digest:
-                self._end.put(reference, self._end.get(theirs))
+            if head is None or head.digest != ours:
+                break
+            # This PUT may be late as well, so the lane is asked again after it.
+            self._end.put(reference, self._end.get(theirs))
+            ours, (_, note) = theirs, self._knowledge.lane_newest(self._name)
         return True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from distworker.blobstore.memory import MemoryStore
-from distworker.errors import ProtocolError
+from distworker.errors import Lost, ProtocolError
 from distworker.manifest import Manifest
 from distworker.plan.ends import RegistryEnd
 from distworker.state.memory import MemoryLedger
@@ -16,7 +16,7 @@ from distworker.steps.lane import Lane
 from tests.fakes.content import image, layer, put
 from tests.fakes.ports import FakeRegistries, FakeRegistry, FakeWatch, Site
 
-OLD, NEW = image(layer("old", 10)), image(layer("new", 10))
+OLD, NEW, LAST = image(layer("old", 10)), image(layer("new", 10)), image(layer("last", 10))
 
 
 class World:
@@ -24,10 +24,11 @@ class World:
 
     def __init__(self) -> None:
         self.site = Site("dst.example")
-        for content in (OLD, NEW):
+        for content in (OLD, NEW, LAST):
             put(self.site, "a", "", content)
         self.end = RegistryEnd(FakeRegistry(self.site, ""), "a")
-        self.context = Context(FakeRegistries(self.site), MemoryStore(), MemoryLedger(), FakeWatch())
+        self.watch = FakeWatch()
+        self.context = Context(FakeRegistries(self.site), MemoryStore(), MemoryLedger(), self.watch)
 
     def lane(self, name: str, sequence: int = 0) -> Lane:
         return Lane(self.context, "dst.example/a:1", name, sequence, self.end)
@@ -76,6 +77,33 @@ def test_a_late_loser_puts_the_winner_back(world: World) -> None:
     overtake = both(world, lambda: None if world.tag else _put(second, world))
     assert not first.put("1", OLD.manifest, overtake)
     assert world.tag == NEW.digest
+
+
+def test_a_winner_put_back_late_does_not_cover_a_later_one(world: World) -> None:
+    """While the loser puts the second image back, the third one publishes: the lane never goes back."""
+    first, second, third = world.lane("old"), world.lane("new"), world.lane("last")
+    plain, seen = world.end.get, list[str]()
+
+    def get(reference: str, media_type: str = "") -> Manifest:
+        if reference == NEW.digest and not seen:
+            seen.append(reference)
+            assert third.put("1", LAST.manifest, world.end.put)
+        return plain(reference, media_type)
+
+    world.end.get = get  # type: ignore[method-assign]
+    overtake = both(world, lambda: None if world.tag else _put(second, world))
+    assert not first.put("1", OLD.manifest, overtake)
+    assert seen == [NEW.digest]
+    assert world.tag == LAST.digest
+
+
+def test_a_run_that_was_stopped_moves_no_tag(world: World) -> None:
+    """Cancelled or taken over since its last manifest: the old tag stands."""
+    lane = world.lane("old")
+    world.watch.stop = Lost("another worker has it")
+    with pytest.raises(Lost):
+        lane.put("1", OLD.manifest, world.end.put)
+    assert not world.tag
 
 
 def _put(lane: Lane, world: World) -> None:
