@@ -20,7 +20,7 @@ from distworker.digest import Digest
 from distworker.errors import InvalidRequest, LimitExceeded, ManifestInvalid, ManifestUnknown, SizeMismatch
 from distworker.limits import INDEX_DEPTH_MAX, TREE_MANIFESTS_MAX
 from distworker.manifest import Descriptor, Manifest
-from distworker.plan.ends import End, keep_manifest, kept_manifest
+from distworker.plan.ends import End, in_store, keep_manifest, kept_manifest
 from distworker.plan.model import ImageTree, Place
 from distworker.platforms import Platform
 
@@ -157,6 +157,28 @@ def blobs_of(tree: ImageTree) -> tuple[Descriptor, ...]:
         ManifestInvalid: the same digest with two sizes (protocol.md S20).
     """
     return unique(blob for group in (*(m.blobs for m in tree.manifests), tree.loose) for blob in group)
+
+
+def kept_whole(store: BlobStore, tenant: str, digest: Digest) -> bool:
+    """Does the store hold that manifest and everything below it? A ref does not tell: what it names may have
+    been collected, or removed because it was damaged. External layers may be anywhere."""
+
+    def below(child: Descriptor) -> Manifest | None:
+        if child.media_type not in _MANIFESTS:
+            return None
+        found = kept_manifest(store, tenant, child.digest, child.media_type)
+        if found is None:
+            raise ManifestUnknown(f"the store lacks manifest {child.digest}")
+        return found
+
+    root = kept_manifest(store, tenant, digest)
+    try:
+        blobs = blobs_of(walk(root, below)) if root else ()
+    except ManifestUnknown:
+        return False
+    return root is not None and all(
+        blob.is_foreign or in_store(store, tenant, blob.digest, blob.size) for blob in blobs
+    )
 
 
 def unique(blobs: Iterable[Descriptor]) -> tuple[Descriptor, ...]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from distworker.digest import Digest
 from distworker.plan.build import plan_change, slot, unchanged_change
 from distworker.plan.codec import load_image
 from distworker.plan.compare import Comparison
 from distworker.plan.ends import End, open_end
 from distworker.plan.model import REGISTRY, ImageTransfer, Place, PublishOrder
-from distworker.plan.resolve import Source, blobs_of, choose, walk
+from distworker.plan.resolve import Source, blobs_of, choose, kept_whole, walk
 from distworker.plan.select import require_version
 from distworker.state.base import Claim
 from distworker.steps.base import Answer, Context, Done
@@ -27,7 +28,7 @@ def plan(context: Context, claim: Claim) -> Answer:
     require_version(transfer.source, source)
     manifests = Source(source, context.store, transfer.tenant, claim.token)
     pinned = manifests.pin(transfer.source)
-    if not transfer.platforms and _has(destination, transfer, str(pinned)):
+    if not transfer.platforms and _has(context, destination, transfer, pinned):
         return Done(f"unchanged at {pinned}", unchanged_change(transfer, pinned))
 
     root = manifests.root(transfer.source, pinned)
@@ -36,7 +37,7 @@ def plan(context: Context, claim: Claim) -> Answer:
     if child is not None:
         root = manifests.fetch(child) or root
     asked = root.digest == pinned and not transfer.platforms
-    if not asked and _has(destination, transfer, str(root.digest)):
+    if not asked and _has(context, destination, transfer, root.digest):
         return Done(f"unchanged at {root.digest}", unchanged_change(transfer, root.digest))
     tree = walk(root, manifests.fetch)
     order = PublishOrder(transfer, root.digest, root.media_type, sequence=_sequence(context, transfer))
@@ -67,9 +68,12 @@ def _open(context: Context, transfer: ImageTransfer, place: Place, claim: Claim)
     return open_end(context.registries, context.store, transfer.tenant, place, claim.token)
 
 
-def _has(destination: End, transfer: ImageTransfer, digest: str) -> bool:
-    head = destination.head(transfer.destination.tag or digest)
-    return head is not None and str(head.digest) == digest
+def _has(context: Context, destination: End, transfer: ImageTransfer, digest: Digest) -> bool:
+    head = destination.head(transfer.destination.tag or str(digest))
+    if head is None or head.digest != digest:
+        return False
+    # A registry keeps what its manifests name; the store's blobs come and go on their own.
+    return transfer.destination.kind == REGISTRY or kept_whole(context.store, transfer.tenant, digest)
 
 
 def _sequence(context: Context, transfer: ImageTransfer) -> int:

@@ -17,7 +17,7 @@ from distworker.manifest import Descriptor, Manifest
 from distworker.plan.build import outcome
 from distworker.plan.codec import load_order
 from distworker.plan.ends import End, kept_manifest, open_end
-from distworker.plan.model import ImageTree, Place, PublishOrder
+from distworker.plan.model import REGISTRY, ImageTree, Place, PublishOrder
 from distworker.plan.resolve import Source, blobs_of, walk
 from distworker.state.base import DONE, SUPERSEDED, Change, Claim, Closing, StepSpec
 from distworker.state.texts import size_text
@@ -71,7 +71,7 @@ class _Publishing:
         )
         if lane.overtaken(self._reference, tree.root):
             return self._close(tree, previous, SUPERSEDED)
-        if previous == tree.root.digest:
+        if previous == tree.root.digest and self._transfer.destination.kind == REGISTRY:
             kept = lane.published(self._reference, tree.root)
             return self._close(tree, previous, DONE if kept else SUPERSEDED)
         try:

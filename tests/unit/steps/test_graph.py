@@ -303,6 +303,20 @@ def test_pull_and_push_go_through_the_store(run: Run) -> None:
     assert again[0]["state"] == "unchanged"
 
 
+@pytest.mark.parametrize("part", ["a layer", "a child"])
+def test_a_second_pull_brings_back_what_left_the_store(run: Run, part: str) -> None:
+    """A ref alone is no proof: blobs are collected, or removed because they were damaged."""
+    source, target = sites(run)
+    content = put(source, "team/app", "1", multi_arch())
+    run.job("pull", pair(AT_SOURCE, store_place("x.example", "a")))
+    lost = Digest.of(APP) if part == "a layer" else content.children[0].digest
+    run.store.delete(blob_key("default", lost))
+    assert run.job("again", pair(AT_SOURCE, store_place("x.example", "a")))[0]["state"] == "done"
+    assert run.store.stat(blob_key("default", lost)) is not None
+    run.job("push", pair(store_place("x.example", "a", "1"), registry_place("dst.example", "a/b")))
+    assert complete(target, "a/b", content)
+
+
 def test_pull_writes_no_ref_when_a_layer_is_wrong(run: Run) -> None:
     """What the store shows under a tag is complete."""
     source, _ = sites(run)
