@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 def test_a_stopped_worker_hands_its_layer_over_at_once(
     fleet: Fleet, ends: tuple[DockerRegistry, DockerRegistry], tmp_path: Path
 ) -> None:
-    """It neither finishes the layer first nor leaves it to a lease that runs out, and no attempt is charged."""
+    """It neither finishes the layer first nor leaves it to a lease that runs out; no attempt is charged."""
     source, destination = ends
     layout = Layout(tmp_path / "layout")
     layout.tag("it", layout.image([layout.blob(random.Random("stop").randbytes(40 * MIB), LAYER)]))
