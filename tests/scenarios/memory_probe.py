@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from distworker.registry.client import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.state.base import Claim
 from distworker.state.memory import MemoryLedger
-from distworker.steps.base import Answer, Context, Done
+from distworker.steps.base import Context, Done
 from distworker.steps.download import download
 from distworker.steps.upload import upload
 
@@ -79,16 +79,25 @@ def run_tee(context: Context, move: BlobMove) -> None:
 
 def run_in_turn(context: Context, move: BlobMove) -> None:
     """Source → store, then store → second sink."""
-    answers: list[Answer] = [download(context, claim(move)), upload(context, claim(move))]
-    assert [answer.change.counts for answer in answers if isinstance(answer, Done)] == [
-        {"downloaded": move.size},
-        {"uploaded": move.size, "layers": 1},
-    ], answers
+    came = download(context, claim(move))
+    assert isinstance(came, Done)
+    assert came.change.counts == {"downloaded": move.size}
+    went = upload(context, claim(move, delivered=came.change.delivered))
+    assert isinstance(went, Done)
+    assert went.change.counts == {"uploaded": move.size, "layers": 1}
 
 
-def claim(move: BlobMove, tee: tuple[str, dict[str, Any]] | None = None) -> Claim:
-    """As the ledger would hand it out."""
-    return Claim(download_id(move.tenant, move.digest), "token", move.job, dump_blob(move), 1, {}, tee)
+def claim(
+    move: BlobMove,
+    tee: tuple[str, dict[str, Any]] | None = None,
+    delivered: Mapping[str, Any] | None = None,
+) -> Claim:
+    """As the ledger would hand it out: of a download, or of the upload that a download `delivered` to."""
+    came = download_id(move.tenant, str(move.digest))
+    if delivered is None:
+        return Claim(came, "token", move.job, dump_blob(move), 1, {}, tee)
+    went = upload_id(str(move.digest), "sink")
+    return Claim(went, "token", move.job, dump_blob(move), 1, {came: delivered})
 
 
 def make_store(errand: dict[str, Any]) -> BlobStore:
