@@ -6,7 +6,7 @@ the first `distworker.toml` found is read, `DISTWORKER_*` variables go on top (`
 `registries` names. A wrong or unknown key raises `ConfigInvalid` naming the file or variable, the key and the
 remedy. Protocol limits are not settings (`limits.py`). Values never reach a log: secrets are `SecretStr`,
 URLs are masked by `shown`. Only `service/wiring.py`, the faces and the Celery app read this module;
-everything below takes plain values.
+everything below takes plain values. One page, though long: shapes and loading name the same keys.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""`python -m deploy.demo`: see `run.py`. Everything that was started is stopped, however it ends.
+"""`make demo`, or `python -m deploy.demo`: servers, sample images, a migration, its proof and a report.
+
+Takes no arguments; everything that was started is stopped, however it ends. Variables:
 
 ONCE=1                    end after the report; the exit status tells whether all of it is true
 DISTWORKER_DEMO_DIR       where images, registries and store are kept, `.demo` unless given
@@ -15,8 +17,14 @@ from deploy.demo.processes import stop_on_signals
 from deploy.demo.run import run
 
 
-def main() -> int:
-    """Exit status: 0 all proved, 1 not, 130 stopped by Ctrl-C before the report."""
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 all proved, 1 not, 2 called wrongly, 130 stopped by Ctrl-C before the report."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(__doc__, end="")
+        return 0
+    if arguments:
+        print(f"python -m deploy.demo takes no argument such as {arguments[0]!r}; --help", file=sys.stderr)
+        return 2
     stop_on_signals()
     try:
         return run(
@@ -29,4 +37,4 @@ def main() -> int:
         return 130
 
 
-sys.exit(main())
+sys.exit(main(sys.argv[1:]))

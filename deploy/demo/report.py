@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distworker.cli.report import SAVED, size
+from distworker.cli.report import images_text, moved_text, saved_text
+from distworker.state.base import JobView
 
 FIELDS = ("images", "moved", "saved", "verified", "seconds")
 
@@ -27,18 +28,22 @@ class Proof:
 def lines(job: Mapping[str, Any], proof: Proof | None, seconds: Mapping[str, float]) -> list[str]:
     """The report of one finished job, as `distworker status --json` gives it; `proof` is None when it
     failed."""
-    images, moved = job["images"], job["moved"]
-    saved = {words: job["saved"].get(name.removeprefix("saved_"), 0) for name, words in SAVED.items()}
-    parts = ", ".join(f"{size(count)} {words}" for words, count in saved.items() if count)
+    view = _view(job)
     values = {
-        "images": f"{images['total']}: {images['done']} copied, {images['unchanged']} already there,"
-        f" {images['failed']} failed",
-        "moved": f"{size(moved['downloaded'])} down, {size(moved['uploaded'])} up in {moved['layers']} blobs",
-        "saved": size(sum(saved.values())) + (f": {parts}" if parts else ""),
+        "images": f"{job['images']['total']}: {images_text(view)}",
+        "moved": moved_text(view),
+        "saved": saved_text(view),
         "verified": _proved(proof),
         "seconds": ", ".join(f"{value:.1f} {what}" for what, value in seconds.items()),
     }
     return [f"{name:<10}{values[name]}" for name in FIELDS]
+
+
+def _view(job: Mapping[str, Any]) -> JobView:
+    """The record as the command line's own words take it, so that both say the same of the same job."""
+    saved = {f"saved_{name}": count for name, count in job["saved"].items()}
+    counters = {**job["images"], **job["moved"], **saved}
+    return JobView("", "", created=0.0, closed=None, record={}, counters=counters, running={})
 
 
 def _proved(proof: Proof | None) -> str:

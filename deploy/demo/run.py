@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.demo import images, report, verify
+from deploy.demo.lock import FolderTaken, alone
 from deploy.demo.processes import clean_environment
 from deploy.demo.servers import (
     ROOT,
@@ -169,13 +170,14 @@ def run(folder: Path, *, once: bool, flip: bool) -> int:
     """The whole demo; returns the exit status. Without `once` it stays until Ctrl-C."""
     say(f"distworker demo, data in {_shown(folder.resolve())}")
     try:
-        layout = images.ensure(folder / "images", say)
-        demo = Demo(folder)
-        with demo.running():
-            code = _show(demo, layout, flip)
-            if not once:
-                _stay(demo)
-    except (ServerFailed, verify.VerificationFailed, DemoFailed) as error:
+        with alone(folder):
+            layout = images.ensure(folder / "images", say)
+            demo = Demo(folder)
+            with demo.running():
+                code = _show(demo, layout, flip)
+                if not once:
+                    _stay(demo)
+    except (ServerFailed, verify.VerificationFailed, DemoFailed, FolderTaken) as error:
         say(f"demo failed: {error}")
         return 1
     return code

@@ -38,6 +38,7 @@ from distworker.errors import (
 )
 from distworker.registry.base import Registries
 from distworker.retrying import Backoff
+from distworker.service.background import Repeat
 from distworker.service.watch import RunWatch
 from distworker.state.base import Admitted, Beat, Claim, Ledger, Refusal
 from distworker.steps.base import Answer, Block, Context, Done, Step
@@ -128,13 +129,8 @@ class Runner:
         self._caps_due = 0.0
         self._stopping = threading.Event()
         self._threads = [
-            threading.Thread(
-                target=self._loop, args=(name, work, every), name=f"distworker-{name}", daemon=True
-            )
-            for name, work, every in (
-                ("beat", self.beat, beat_seconds),
-                ("upkeep", self.upkeep, upkeep_seconds),
-            )
+            Repeat("beat", self.beat, beat_seconds, self._stopping, LEDGER_BACKOFF),
+            Repeat("upkeep", self.upkeep, upkeep_seconds, self._stopping, LEDGER_BACKOFF),
         ]
 
     # --- life of the process --------------------------------------------------------------------------------
@@ -157,8 +153,7 @@ class Runner:
         self.drain()
         self._stopping.set()
         for thread in self._threads:
-            if thread.is_alive():
-                thread.join(STOP_SECONDS)
+            thread.join(STOP_SECONDS)
         try:
             self._ledger.farewell(self._presence.owner)
         except StateUnavailable as error:
@@ -297,29 +292,6 @@ class Runner:
         admitted = self._ledger.pump()
         if admitted:
             self._dispatch(admitted)
-
-    def _loop(self, name: str, work: Callable[[], None], every: float) -> None:
-        failures = 0
-        wait = 0.0
-        while not self._stopping.wait(wait):
-            try:
-                work()
-                if failures:
-                    log.info("the %s works again after %d failures", name, failures)
-                failures, wait = 0, every
-            except Exception as error:  # noqa: BLE001 - leases hang on these threads: they never end by an error
-                failures += 1
-                wait = min(every, LEDGER_BACKOFF.delay(failures))
-                self._grumble(name, error, failures)
-
-    @staticmethod
-    def _grumble(name: str, error: Exception, failures: int) -> None:
-        """One line when trouble begins, then at doublings: an outage must not fill the log."""
-        if failures & (failures - 1):
-            return
-        known = isinstance(error, DistworkerError)
-        trace = None if known else error
-        log.warning("the %s failed (%d): %s", name, failures, error, exc_info=trace)
 
     # --- helpers --------------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from deploy.demo import images, report, verify
+from deploy.demo import images, report, run, verify
+from deploy.demo.lock import alone
 from deploy.demo.oci import Layout
 from deploy.demo.processes import clean_environment, talk
 from deploy.demo.servers import DockerRegistry
@@ -96,8 +97,8 @@ def test_the_report_names_everything_that_was_saved_and_by_what() -> None:
     """What saved nothing is not named."""
     text = "\n".join(report.lines(JOB, report.Proof(6, 9, 14), {"migrating": 3.21}))
 
-    assert "6: 4 copied, 1 already there, 1 failed" in text
-    assert "99.7 MB down, 90.0 MB up in 14 blobs" in text
+    assert "6: 4 done, 1 unchanged, 1 failed" in text
+    assert "downloaded 99.7 MB, uploaded 90.0 MB (14 layers)" in text
     assert "201.5 MB: 1.5 MB mounted, 200.0 MB shared" in text
     assert "6 images, 9 manifests, 14 blobs, by skopeo at both ends" in text
     assert "3.2 migrating" in text
@@ -163,6 +164,42 @@ def test_a_layout_holds_what_its_index_names(tmp_path: Path) -> None:
     assert len(index["manifests"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--help"], 0, "DISTWORKER_DEMO_DIR"),
+        (["-h"], 0, "ONCE=1"),
+        (["--once"], 2, "no argument such as '--once'"),
+    ],
+)
+def test_the_demo_explains_itself_and_takes_no_arguments(arguments: list[str], code: int, said: str) -> None:
+    """A word that means nothing to it must not start a dozen servers."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "deploy.demo", *arguments],
+        cwd=README.parent,
+        env=clean_environment({}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.returncode == code
+    assert said in (ran.stderr if code else ran.stdout)
+    assert code == 0 or len(ran.stderr.splitlines()) == 1
+
+
+def test_one_folder_holds_one_demo_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second one ends with a line about the first, and touches nothing; then the folder is free again."""
+    folder = tmp_path / "demo"
+    with alone(folder):
+        assert run.run(folder, once=True, flip=False) == 1
+        assert f"demo failed: another demo runs in {folder}" in capsys.readouterr().out
+        assert [path.name for path in folder.iterdir()] == ["lock"]
+    with alone(folder):
+        assert folder.exists()
+
+
 @pytest.fixture
 def demo(tmp_path: Path) -> Callable[..., CompletedProcess[str]]:
     """Runs the demo as `make demo ONCE=1` does, with small images and all its data in a folder of the
@@ -171,7 +208,7 @@ def demo(tmp_path: Path) -> Callable[..., CompletedProcess[str]]:
     small_layout(folder / "images" / "oci")
     (folder / "images" / "recipe").write_text(images.recipe())
 
-    def run(**more: str) -> CompletedProcess[str]:
+    def once(**more: str) -> CompletedProcess[str]:
         own = {"ONCE": "1", "DISTWORKER_DEMO_DIR": str(folder), **_SWIFT, **more}
         return subprocess.run(
             [sys.executable, "-m", "deploy.demo"],
@@ -183,7 +220,7 @@ def demo(tmp_path: Path) -> Callable[..., CompletedProcess[str]]:
             check=False,
         )
 
-    return run
+    return once
 
 
 def fields(output: str) -> dict[str, str]:
@@ -201,23 +238,23 @@ def test_the_demo_moves_everything_once_and_a_second_run_nothing(demo: Callable[
     assert first.returncode == 0, first.stdout + first.stderr
     report_of_first = fields(first.stdout)
     assert tuple(report_of_first) == report.FIELDS
-    assert report_of_first["images"] == "2: 2 copied, 0 already there, 0 failed"
+    assert report_of_first["images"] == "2: 2 done, 0 unchanged, 0 failed"
     assert report_of_first["verified"].startswith("2 images, 3 manifests, 4 blobs")
 
     second = demo()
     assert second.returncode == 0, second.stdout + second.stderr
     assert "0 sample images pushed with skopeo, 2 were already there" in second.stdout
-    assert fields(second.stdout)["images"] == "2: 0 copied, 2 already there, 0 failed"
-    assert fields(second.stdout)["moved"] == "0 B down, 0 B up in 0 blobs"
+    assert fields(second.stdout)["images"] == "2: 0 done, 2 unchanged, 0 failed"
+    assert fields(second.stdout)["moved"] == "downloaded 0 B, uploaded 0 B"
 
 
 @pytest.mark.servers
 def test_the_demo_fails_when_one_byte_at_the_destination_is_wrong(demo: Callable[..., Any]) -> None:
     """Its exit status tells the truth."""
-    run = demo(DISTWORKER_DEMO_FLIP="1")
+    ran = demo(DISTWORKER_DEMO_FLIP="1")
 
-    assert run.returncode == 1, run.stdout + run.stderr
-    assert fields(run.stdout)["verified"] == "FAILED"
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert fields(ran.stdout)["verified"] == "FAILED"
 
 
 @pytest.mark.servers
