@@ -106,6 +106,11 @@ def frozen_total(store: BlobStore, tenant: str, job: str) -> int | None:
         raise InvalidRequest(f"job {job}: {LIST_FILE} is damaged or of another release") from None
 
 
+def thaw(store: BlobStore, tenant: str, job: str) -> None:
+    """Forget the list that an earlier job of that id left, so that this one makes its own."""
+    store.delete(job_key(tenant, job, LIST_FILE))
+
+
 def read_frozen(store: BlobStore, tenant: str, job: str, start: int, count: int) -> Sequence[ImageTransfer]:
     """Up to `count` transfers of the frozen list from number `start` on."""
     found: list[ImageTransfer] = []

@@ -16,9 +16,10 @@ from typing import Any, Final
 from distworker import names
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.keys import job_key
-from distworker.errors import InfrastructureError, JobUnknown, NoWorker
-from distworker.plan.codec import dump_request
+from distworker.errors import InfrastructureError, InvalidRequest, JobUnknown, NoWorker
+from distworker.plan.codec import REQUEST_MAX, dump_request
 from distworker.plan.model import JobRequest, Place
+from distworker.plan.select import thaw
 from distworker.service.payload import parse_request
 from distworker.service.runner import Dispatcher
 from distworker.state.base import CANCELLING, RUNNING, JobView, Ledger, StepSpec, WorkerView
@@ -85,13 +86,19 @@ class Jobs:
         """Record the job and ring its start; False when that id is known already (nothing is changed).
 
         Raises:
+            InvalidRequest: more than one job can hold.
             ConfigInvalid: the settings name no store.
             StateUnavailable, StoreUnavailable, StoreFull: nothing was started; asking again with the same id
             is safe.
         """
         if self._ledger.job(request.id) is not None:
             return False
-        self._store().put_bytes(job_key(request.tenant, request.id, REQUEST_FILE), dump_request(request))
+        data = dump_request(request)
+        if len(data) > REQUEST_MAX:
+            raise InvalidRequest(f"pairs: {len(data)} bytes in one request; make it several", field="pairs")
+        store = self._store()
+        store.put_bytes(job_key(request.tenant, request.id, REQUEST_FILE), data)
+        thaw(store, request.tenant, request.id)
         opened = self._ledger.open_job(request.id, job_record(request), first_step(request, self._window))
         self._ring()
         return opened

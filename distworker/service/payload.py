@@ -191,9 +191,11 @@ def _priority(payload: Mapping[str, Any]) -> int:
 def _labels(payload: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     labels = payload.get("labels", {})
     if not isinstance(labels, Mapping) or not all(
-        isinstance(part, str) and len(part) <= 200 for pair in labels.items() for part in pair
+        isinstance(part, str) and len(part) <= 200 and part.isprintable()
+        for pair in labels.items()
+        for part in pair
     ):
-        raise _bad("labels", "expected a mapping of text to text, each at most 200 characters")
+        raise _bad("labels", "expected a mapping of text to text, each at most 200 printable characters")
     if len(labels) > LABELS_MAX:
         raise _bad("labels", f"at most {LABELS_MAX} labels")
     return tuple(sorted(labels.items()))

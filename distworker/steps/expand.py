@@ -32,7 +32,7 @@ def expand(context: Context, claim: Claim) -> Answer:
     total = frozen_total(context.store, tenant, claim.job)
     if total is None:
         total = _freeze(context, tenant, claim)
-    transfers = read_frozen(context.store, tenant, claim.job, cursor, window)
+    transfers = read_frozen(context.store, tenant, claim.job, cursor, min(window, total - cursor))
     if not transfers and cursor < total:
         raise InvalidRequest(f"job {claim.job}: image {cursor} of {total} is missing from its frozen list")
     reached = cursor + len(transfers)

@@ -12,9 +12,21 @@ from distworker.digest import Digest
 from distworker.errors import InvalidRequest, ManifestUnknown, Unavailable
 from distworker.plan.ends import End, open_end
 from distworker.plan.model import JobRequest, Pair, Place
-from distworker.plan.select import destination_of, freeze, frozen_total, read_frozen, require_version, select
+from distworker.plan.select import (
+    destination_of,
+    freeze,
+    frozen_total,
+    read_frozen,
+    require_version,
+    select,
+    thaw,
+)
+from distworker.state.base import Claim
+from distworker.state.memory import MemoryLedger
+from distworker.steps.base import Context, Done
+from distworker.steps.expand import expand
 from tests.fakes.content import image, layer, put
-from tests.fakes.ports import FakeRegistries, Site, registry_place, store_place
+from tests.fakes.ports import FakeRegistries, FakeWatch, Site, registry_place, store_place
 
 DIGEST = Digest.of(b"x")
 TO = registry_place("dst.example", "b")
@@ -113,6 +125,21 @@ def test_a_list_longer_than_a_shard_is_read_in_windows(monkeypatch: pytest.Monke
     while part := read_frozen(opener.store, "default", "j1", len(seen), 4):
         seen += [t.source.tag for t in part]
     assert seen == [f"t{n}" for n in range(10)]
+
+
+def test_shards_of_an_earlier_list_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A longer list under the same id left them behind."""
+    monkeypatch.setattr("distworker.plan.select.SHARD_LINES", 3)
+    opener = Opener(Site("s.example"))
+    pairs = [Pair(registry_place("s.example", "a", f"t{n}"), TO) for n in range(10)]
+    freeze(opener.store, request(*pairs), opener)
+    thaw(opener.store, "default", "j1")
+    assert freeze(opener.store, request(*pairs[:3]), opener) == 3
+    step = Claim("j:j1", "t", "j1", {"v": 1, "tenant": "default", "cursor": 0, "window": 50}, 1)
+    context = Context(opener.registries, opener.store, MemoryLedger(), FakeWatch())
+    answer = expand(context, step)
+    assert isinstance(answer, Done)
+    assert (answer.change.total, answer.change.cursor, len(answer.change.spawn)) == (3, 3, 6)
 
 
 class Flaky:

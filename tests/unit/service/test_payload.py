@@ -122,6 +122,8 @@ A_PAIR = {"source": "a.example/x:1", "destination": "b.example/x"}
         ({"v": 1, **A_PAIR, "platforms": ["linux/amd64", "linux"]}, "platforms[1]"),
         ({"v": 1, **A_PAIR, "platforms": [1]}, "platforms[0]"),
         ({"v": 1, **A_PAIR, "labels": {"a": 1}}, "labels"),
+        ({"v": 1, **A_PAIR, "labels": {"a": "\ud800"}}, "labels"),
+        ({"v": 1, **A_PAIR, "labels": {"a": "\x1b[2J"}}, "labels"),
         ({"v": 1, **A_PAIR, "id": "Bad Id"}, "id"),
         ({"v": 1, **A_PAIR, "source_credential": "a b"}, "source_credential"),
         ({"v": 1, **A_PAIR, "password": "x"}, "password"),
