@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,17 @@ def project_files() -> list[Path]:
         hidden = (".venv", ".git", ".mypy_cache", ".demo")
         found = [path for path in ROOT.rglob("*") if not path.relative_to(ROOT).parts[0].startswith(hidden)]
     return [path for path in found if path.is_file()]
+
+
+def mentions(texts: Sequence[str]) -> list[str]:
+    """Where any of these texts stands in a file of the project."""
+    return [
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in project_files()
+        if (content := path.read_text(errors="replace"))
+        for text in texts
+        if text in content
+    ]
 
 
 def public(tree: ast.Module) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -99,25 +110,13 @@ HOSTS = (
 
 def test_no_file_names_a_package_index() -> None:
     """Where packages come from is the machine's business: mirrors differ, and locks carry hashes."""
-    found = [
-        f"{path.relative_to(ROOT)}: {host}"
-        for path in project_files()
-        for host in HOSTS
-        if host in path.read_text(errors="replace")
-    ]
-    assert found == []
+    assert mentions(HOSTS) == []
 
 
 def test_no_file_knows_the_machine_it_was_written_on() -> None:
     """Paths of one machine make the project work there and nowhere else."""
     paths = ("/" + "work/", "/" + "tmp/v/", "/" + "root/", "/" + "farm/")
-    found = [
-        f"{path.relative_to(ROOT)}: {text}"
-        for path in project_files()
-        for text in paths
-        if text in path.read_text(errors="replace")
-    ]
-    assert found == []
+    assert mentions(paths) == []
 
 
 def test_task_names_are_spelled_only_once() -> None:
