@@ -306,7 +306,7 @@ class MemoryLedger(MemoryAdmission, MemoryJobs, MemoryOrigins):
                 return 0
             self._reaped = now
             if last is not None and not 0 <= now - last <= self.rules.gap:
-                self._grant_a_lease(now)
+                self._grant_a_lease(now, min(0.0, now - last))
             returned = 0
             while (
                 self._graph.deadlines and self._graph.deadlines[0][0] <= now and returned < self.rules.batch
@@ -318,8 +318,11 @@ class MemoryLedger(MemoryAdmission, MemoryJobs, MemoryOrigins):
                     returned += 1
             return returned
 
-    def _grant_a_lease(self, now: float) -> None:
+    def _grant_a_lease(self, now: float, back: float) -> None:
+        """To everything running. If the clock went `back`, what is due keeps its distance."""
         for step in self._graph.steps.values():
+            if step.due is not None and back:
+                self._graph.set_due(step, step.due + back)
             if step.state == RUN:
                 self._graph.set_due(step, max(step.due or 0.0, now + self.rules.lease))
 

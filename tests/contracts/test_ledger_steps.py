@@ -176,6 +176,19 @@ def test_after_a_gap_the_reaper_first_grants_a_lease_to_everything_running(world
     assert world.reap_after(world.rules.lease + 1) == 1, "a worker that really died is found a lease later"
 
 
+def test_a_clock_that_goes_back_keeps_nobody_waiting(world: World) -> None:
+    """Deadlines keep their distance: a dead worker's step and a delayed one come back as if nothing was."""
+    running = one_upload(world)
+    world.planned({"K-1": [upload("b", "K", stored=True)]}, "K")
+    delayed = world.take("u:b@dst")
+    world.ledger.release(delayed.id, delayed.token, 30.0)
+    world.ledger.reap(OWNER)
+    world.advance(-3600)
+    assert world.reap_after(world.rules.lease + 1) == 1
+    assert world.pump() == [running.id]
+    assert world.reap_after(25) == 2, "the delayed one, and the message that nobody looked at"
+
+
 def test_a_retry_waits_for_its_delay_and_is_charged(world: World) -> None:
     """Our own timer: no message sleeps in a worker."""
     assert world.fail(one_upload(world), retry=True, delay=5) == "retry"

@@ -4,6 +4,11 @@ local last = tonumber(redis.call('GET', key('reaped')) or '-1')
 local since = now - last
 if last >= 0 and since >= 0 and since < R.reap_every then return 0 end
 redis.call('SET', key('reaped'), now)
+if last >= 0 and since < 0 then
+  -- the clock went back: what is due keeps its distance
+  local due = redis.call('ZRANGE', key('due'), 0, -1, 'WITHSCORES')
+  for n = 1, #due, 2 do redis.call('ZADD', key('due'), due[n + 1] + since, due[n]) end
+end
 if last >= 0 and (since < 0 or since > R.gap) then
   -- an outage or a clock jump: leases ran out through nobody's fault
   for _, name in ipairs({'fly_control', 'fly_layers'}) do
