@@ -171,17 +171,23 @@ def test_a_file_of_another_tool_does_not_fill_the_screen(tmp_path: Path) -> None
         ("version: 1\npairs: &p [*p]\n", "images.yaml"),
     ],
 )
-def test_a_hostile_file_is_refused_like_any_other(tmp_path: Path, text: str, said: str) -> None:
+def test_a_hostile_file_is_refused_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
     """Deep nesting, exploding aliases and a list that holds itself end as one sentence."""
+    monkeypatch.setattr(jobfile, "NODES_MAX", 20_000)
     assert any(said in line for line in faults(tmp_path, text))
 
 
-def test_more_pairs_than_a_job_takes_are_refused_with_the_files_name(tmp_path: Path) -> None:
+def test_more_pairs_than_a_job_takes_are_refused_with_the_files_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before each of them is looked at."""
+    monkeypatch.setattr(jobfile, "PAIRS_MAX", 100)
     pair = "  - {source: s.example/a, destination: d.example/a}\n"
     assert any(
-        "images.yaml, line 2, pairs: are 100001, one job takes 100000" in line
-        for line in faults(tmp_path, "version: 1\npairs:\n" + pair * 100_001)
+        "images.yaml, line 2, pairs: are 101, one job takes 100" in line
+        for line in faults(tmp_path, "version: 1\npairs:\n" + pair * 101)
     )
 
 
