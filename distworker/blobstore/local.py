@@ -21,6 +21,7 @@ from typing import Final
 from distworker.blobstore.base import StoredObject, Unfinished
 from distworker.blobstore.keys import decode, encode
 from distworker.blobstore.parts import READ_CHUNK, require_proof, require_room
+from distworker.blobstore.probe import probe
 from distworker.digest import Verified
 from distworker.errors import DistworkerError, InvalidRequest, LimitExceeded, StoreFull, StoreUnavailable
 
@@ -122,13 +123,7 @@ class LocalStore:
             (self.root / STAGING / write.handle).unlink(missing_ok=True)
 
     def check(self) -> None:
-        key = f"probe-{secrets.token_hex(8)}"
-        self.put_bytes(key, b"probe")
-        try:
-            if self.get_bytes(key, 16) != b"probe":
-                raise StoreUnavailable(f"{self.describe()} did not give back what was written to it")
-        finally:
-            self.delete(key)
+        probe(self)
 
     def describe(self) -> str:
         return f"folder {self.root}"

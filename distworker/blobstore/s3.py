@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from botocore.exceptions import (
 
 from distworker.blobstore.base import StoredObject, Unfinished
 from distworker.blobstore.parts import PART_SIZE, READ_CHUNK, part_size
+from distworker.blobstore.probe import probe
 from distworker.blobstore.s3_faults import MISSING, PAST_END, UPLOAD_GONE, fault
 from distworker.blobstore.s3_writer import S3Writer
 from distworker.errors import ConfigInvalid, LimitExceeded, StoreUnavailable
@@ -175,13 +175,7 @@ class S3Store:
             self.client.abort_multipart_upload(**self.at(write.key), UploadId=write.handle)
 
     def check(self) -> None:
-        key = f"probe-{secrets.token_hex(8)}"
-        self.put_bytes(key, b"probe")
-        try:
-            if self.get_bytes(key, 16) != b"probe":
-                raise StoreUnavailable(f"{self.describe()} did not give back what was written to it")
-        finally:
-            self.delete(key)
+        probe(self)
 
     def describe(self) -> str:
         parts = urlsplit(self._options.endpoint)
