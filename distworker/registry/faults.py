@@ -320,7 +320,7 @@ def auth_required(where: Where) -> AuthRequired:
     """The registry wants a login and we have none."""
     return AuthRequired(
         f"{where}: {where.registry} wants a login for this and none is configured; "
-        "add one to registries.toml or the docker config",
+        "add one to registries.toml or to the auths of the docker config (credential helpers are not asked)",
         **where.fields,
         status=401,
     )
