@@ -10,7 +10,7 @@ lives as long as somebody subscribes to it and runs its **home** subscriber's sp
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -219,8 +219,9 @@ class Graph:
             self.drop(step)
         self.fail_waiters(step.id, failing, error)
 
-    def fail_waiters(self, step_id: str, waiters: Iterable[str], error: Mapping[str, Any]) -> None:
-        for name in waiters:
+    def fail_waiters(self, step_id: str, waiters: Sequence[str], error: Mapping[str, Any]) -> None:
+        """Youngest first: a home that leaves last leaves nobody to choose another one from."""
+        for name in reversed(waiters):
             waiter = self.steps.get(name)
             if waiter and step_id in waiter.barrier:
                 del waiter.barrier[step_id]

@@ -1,4 +1,4 @@
-"""What a pending layer costs in Redis, with the bodies the planner really writes."""
+"""What the ledger costs Redis: a pending layer, with the bodies the planner really writes, and a failure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distworker.plan.build import expand_change, upload_spec
 from distworker.plan.model import REGISTRY, BlobMove, ImageTransfer, Place
 from distworker.state.base import Change
 from distworker.state.ledger import RedisLedger
-from tests.contracts.ledger_world import World, expand
+from tests.contracts.ledger_world import World, expand, upload
 
 IMAGES, LAYERS = 50, 10
 #: Bytes for both steps of a layer with their bodies, its place in the barrier and in the ready ring.
@@ -54,6 +54,25 @@ def test_a_pending_layer_stays_small(redis_world: World) -> None:
         world.done(claims[image.id], wait=((f"m:{image.id}", specs),))
     cost = (used(client) - before) / (IMAGES * LAYERS)
     assert 0 < cost < LIMIT
+
+
+@pytest.mark.servers
+def test_a_failure_looks_through_subscribers_once_not_once_for_each_of_them(redis_world: World) -> None:
+    """A base layer that fails takes hundreds of images along; the server does nothing else meanwhile."""
+    world, images = redis_world, 60
+    shared = [upload(str(n)) for n in range(5)]
+    world.planned({f"J-{n}": shared for n in range(images)})
+    claim = world.take("d:t/0")
+    before = looks(world)
+    world.fail(claim)
+    assert world.state() == "failed"
+    assert looks(world) - before < images
+
+
+def looks(world: World) -> int:
+    """How often all subscribers of a step were read."""
+    assert isinstance(world.ledger, RedisLedger)
+    return int(world.ledger.redis.client.info("commandstats").get("cmdstat_hgetall", {"calls": 0})["calls"])
 
 
 def fields(change: Change) -> dict[str, object]:

@@ -194,10 +194,10 @@ local function finish(r, delivered)
   deliver(r.id, names, delivered)
 end
 
--- failure
+-- failure, youngest first: a home that leaves last leaves nobody to choose another one from
 local function fail_waiters(id, names, err)
-  for _, name in ipairs(names) do
-    local w = get(name)
+  for n = #names, 1, -1 do
+    local w = get(names[n])
     if w and barrier_remove(w, id) then fail(w, w.p.a or '', err) end
   end
 end
