@@ -32,9 +32,11 @@ from botocore.exceptions import (
 )
 
 from distworker.blobstore.base import StoredObject, Unfinished
+from distworker.blobstore.buffers import PartBuffers
 from distworker.blobstore.parts import PART_SIZE, READ_CHUNK, part_size
 from distworker.blobstore.probe import probe
 from distworker.blobstore.s3_faults import MISSING, PAST_END, UPLOAD_GONE, fault
+from distworker.blobstore.s3_model import LeanLoader
 from distworker.blobstore.s3_writer import S3Writer
 from distworker.errors import ConfigInvalid, LimitExceeded, StoreUnavailable
 
@@ -49,9 +51,9 @@ class S3Options:
     `endpoint` empty means Amazon's own for `region`. Without `access_key` the machine's own credentials are
     used (instance role, AWS_* variables, profile). `prefix` goes before every key. `verify` is True or a file
     of CA certificates; `proxy` a URL or "". `connections` should be at least twice the slots of a worker. A
-    writer of a large blob holds one part in memory; up to `spare_buffers` writers of the process hold a
-    second one and fill it while the first is sent. Times are in seconds, sizes in bytes; `attempts` counts
-    the first try.
+    writer of a large blob holds one part in memory, and a second one, which it fills while the first is sent,
+    as long as the process holds no more than `buffers` parts. Times are in seconds, sizes in bytes;
+    `attempts` counts the first try.
     """
 
     bucket: str
@@ -66,7 +68,7 @@ class S3Options:
     verify: bool | str = True
     proxy: str = field(default="", repr=False)
     part_size: int = PART_SIZE
-    spare_buffers: int = 2
+    buffers: int = 4
     connections: int = 32
     attempts: int = 3
     connect_timeout: float = 10.0
@@ -79,7 +81,7 @@ class S3Store:
     def __init__(self, options: S3Options) -> None:
         self._options = options
         self._prefix = f"{options.prefix.strip('/')}/" if options.prefix.strip("/") else ""
-        self._spares = threading.Semaphore(options.spare_buffers)
+        self._buffers = PartBuffers(part_size(0, options.part_size), options.buffers)
         self._client: Any = None
         self._owner = 0
         self._lock = threading.Lock()
@@ -137,7 +139,7 @@ class S3Store:
 
     def writer(self, key: str, proof_for: str, size: int, token: str) -> S3Writer:
         part = part_size(size, self._options.part_size)
-        return S3Writer(self, key, digest=proof_for, size=size, token=token, part=part, spares=self._spares)
+        return S3Writer(self, key, digest=proof_for, size=size, token=token, part=part, buffers=self._buffers)
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError), self.faults(f"delete {key}"):
@@ -264,7 +266,8 @@ def _code(error: ClientError) -> str:
 
 
 def _make_client(options: S3Options) -> Any:
-    session = botocore.session.Session()
+    session, loader = botocore.session.Session(), LeanLoader()
+    session.register_component("data_loader", loader)
     if options.access_key:
         _isolate(session)
         session.set_credentials(options.access_key, options.secret_key, options.session_token or None)
@@ -280,6 +283,8 @@ def _make_client(options: S3Options) -> Any:
         raise ConfigInvalid(
             "the store's endpoint or region is not a valid one; an endpoint reads http(s)://host[:port]"
         ) from error
+    finally:
+        loader.forget()
 
 
 def _isolate(session: Any) -> None:

@@ -1,7 +1,7 @@
 """One blob on its way into an S3 bucket: a single put when it is small, otherwise a multipart upload.
 
-A thread of the writer's own sends a part while the caller fills the next one, as long as the process has a
-spare buffer to give; otherwise the caller waits and fills the same one again. Nothing can be seen before
+A thread of the writer's own sends a part while the caller fills the next one, as long as the process has
+another buffer to give; otherwise the caller waits and fills the same one again. Nothing can be seen before
 `commit` has the proof: the put, or the completion of the upload, is the last request. Leaving without a
 commit aborts the upload, and a failing abort never hides the first error.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from distworker.blobstore.base import StoredObject, Unfinished
+from distworker.blobstore.buffers import PartBuffers
 from distworker.blobstore.parts import require_proof, require_room
 from distworker.digest import Verified
 from distworker.errors import DistworkerError, StoreUnavailable
@@ -37,8 +37,7 @@ class _Store(Protocol):
 
 
 class S3Writer:
-    """A BlobWriter; used by one thread. `part` is the part size in bytes; `spares` counts the second buffers
-    that the process may still hand out, for all its writers together."""
+    """A BlobWriter; used by one thread. `part` is the part size in bytes, `buffers` the process's own."""
 
     def __init__(
         self,
@@ -49,7 +48,7 @@ class S3Writer:
         size: int,
         token: str,
         part: int,
-        spares: threading.Semaphore,
+        buffers: PartBuffers,
     ) -> None:
         self._store = store
         self._key = key
@@ -58,14 +57,14 @@ class S3Writer:
         # Whoever finds the object can tell which claim wrote it.
         self._metadata = {"claim": quote(token)} if token else {}
         self._part = part
-        self._spares = spares
-        self._has_spare = False
-        self._buffer = bytearray(min(size, self._part))
+        self._buffers = buffers
+        self._buffer = buffers.take(min(size, part))
+        self._in_flight: bytearray | None = None
         self._filled = 0
         self._written = 0
         self._upload = ""
         self._sender: ThreadPoolExecutor | None = None
-        self._sending: Future[bytearray] | None = None
+        self._sending: Future[None] | None = None
         self._parts: list[dict[str, Any]] = []
 
     def __enter__(self) -> S3Writer:
@@ -83,10 +82,9 @@ class S3Writer:
         except DistworkerError as fault:
             _log.warning("an unfinished upload of %s is left for the sweep: %s", self._key, fault)
         finally:
-            self._buffer = bytearray()
-            if self._has_spare:
-                self._has_spare = False
-                self._spares.release()
+            self._give(self._in_flight, kind is None)
+            self._give(self._buffer, kind is None)
+            self._in_flight, self._buffer = None, bytearray()
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         require_room(self._digest, self._size, self._written + len(chunk))
@@ -94,8 +92,7 @@ class S3Writer:
             done = 0
             while done < len(view):
                 if self._filled == self._part:
-                    self._buffer = self._send() or self._next_buffer()
-                    self._filled = 0
+                    self._next_buffer()
                 step = min(len(view) - done, self._part - self._filled)
                 self._buffer[self._filled : self._filled + step] = view[done : done + step]
                 self._filled += step
@@ -104,34 +101,37 @@ class S3Writer:
 
     def commit(self, proof: Verified) -> None:
         require_proof(proof, self._digest, self._size, self._written)
+        del self._buffer[self._filled :]
         if not self._upload:
             with self._store.faults(f"write {self._key}"):
                 self._store.client.put_object(
                     **self._store.at(self._key), Body=self._buffer, Metadata=self._metadata
                 )
             return
-        del self._buffer[self._filled :]
+        self._give(self._sent())
         self._send()
-        self._await()
+        self._buffer = self._sent() or bytearray()
         self._complete()
         self._upload = ""
 
-    def _send(self) -> bytearray | None:
-        """Hands the buffer to the sender and returns the one that is free again, if there is one."""
+    def _next_buffer(self) -> None:
+        """Sends the full buffer and goes on with another one, or with the same once it is sent."""
+        self._give(self._sent())
+        self._send()
+        self._filled = 0
+        self._buffer = self._buffers.spare(self._part) or self._sent() or bytearray(self._part)
+
+    def _give(self, buffer: bytearray | None, again: bool = True) -> None:
+        if buffer is not None:
+            self._buffers.give(buffer, again)
+
+    def _send(self) -> None:
+        """Hands the buffer to the sender, which has nothing to send just now."""
         sender = self._sender or self._begin()
-        free = self._await()
         number, body = len(self._parts) + 1, self._buffer
         self._parts.append({"PartNumber": number})
+        self._in_flight, self._buffer = body, bytearray()
         self._sending = sender.submit(self._send_part, number, body)
-        return free
-
-    def _next_buffer(self) -> bytearray:
-        """A second buffer when the process has one to spare, otherwise the one being sent, once it is
-        sent."""
-        if not self._has_spare and self._spares.acquire(blocking=False):
-            self._has_spare = True
-            return bytearray(self._part)
-        return self._await() or bytearray(self._part)
 
     def _begin(self) -> ThreadPoolExecutor:
         with self._store.faults(f"write {self._key}"):
@@ -142,18 +142,20 @@ class S3Writer:
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="s3-part")
         return self._sender
 
-    def _await(self) -> bytearray | None:
+    def _sent(self) -> bytearray | None:
         """Waits for the part being sent and returns its buffer; raises what went wrong with it."""
         sending, self._sending = self._sending, None
-        return sending.result() if sending is not None else None
+        if sending is not None:
+            sending.result()
+        buffer, self._in_flight = self._in_flight, None
+        return buffer
 
-    def _send_part(self, number: int, body: bytearray) -> bytearray:
+    def _send_part(self, number: int, body: bytearray) -> None:
         with self._store.faults(f"write part {number} of {self._key}"):
             answer = self._store.client.upload_part(
                 **self._store.at(self._key), UploadId=self._upload, PartNumber=number, Body=body
             )
         self._parts[number - 1]["ETag"] = answer["ETag"]
-        return body
 
     def _complete(self) -> None:
         try:

@@ -181,6 +181,7 @@ def build_store(settings: Settings) -> BlobStore:
             verify=store.ca_file or True,
             proxy=store.proxy,
             part_size=settings.part_size,
+            buffers=settings.slots,
             connections=max(8, 2 * settings.slots),
         )
     )

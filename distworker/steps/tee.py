@@ -28,9 +28,8 @@ from distworker.steps.threads import run_beside
 
 log = logging.getLogger(__name__)
 
-#: What may wait between the two sides; with it, 4 slots of 8 MiB parts stay under 120 MiB.
-BUFFER_CHUNKS: Final = 4
-BUFFER_BYTES: Final = 8 * MIB
+#: Bytes that may wait between the two sides: four chunks. More is not faster, and every slot may hold it.
+BUFFER_BYTES: Final = 2 * MIB
 #: Seconds the download waits for room. A destination this slow holds up the source's connection; later is
 #: better.
 STALL: Final = 10.0
@@ -114,8 +113,7 @@ class Tee:
         self._changed.notify_all()
 
     def _room(self, size: int) -> bool:
-        full = len(self._chunks) >= BUFFER_CHUNKS or self._waiting + size > BUFFER_BYTES
-        return not self._chunks or not full
+        return not self._chunks or self._waiting + size <= BUFFER_BYTES
 
     def _wait(self, ready: Callable[[], bool], seconds: float) -> bool:
         end = time.monotonic() + seconds

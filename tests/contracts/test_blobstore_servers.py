@@ -24,10 +24,10 @@ pytestmark = pytest.mark.servers
 MIB = 1024 * 1024
 
 
-@pytest.mark.parametrize("spares", [0, 2])
-def test_a_blob_of_many_parts_is_the_same_afterwards(s3_options: S3Options, spares: int) -> None:
+@pytest.mark.parametrize("buffers", [1, 3])
+def test_a_blob_of_many_parts_is_the_same_afterwards(s3_options: S3Options, buffers: int) -> None:
     """40 MiB in parts of 5 MiB, with and without a second buffer, in chunks that fit nowhere."""
-    store = S3Store(replace(s3_options, part_size=5 * MIB, spare_buffers=spares))
+    store = S3Store(replace(s3_options, part_size=5 * MIB, buffers=buffers))
     data = os.urandom(40 * MIB)
     digest = Digest.of(data)
     key = blob_key("default", digest)
