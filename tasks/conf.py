@@ -98,9 +98,9 @@ def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[
         # Only Redis knows this; on RabbitMQ the multiplier keeps the hoard small.
         "worker_disable_prefetch": on_redis(broker_url),
         "worker_prefetch_multiplier": 1,
-        # Flower shows tasks from events. They cost about a third of the rate of empty tasks, nothing of a
-        # layer.
+        # Flower shows tasks from events; they leave in batches (`tasks/events.py`).
         "worker_send_task_events": True,
+        "worker_consumer": "tasks.events:PatientConsumer",
         # Producers need not announce: the worker tells of a message when it receives it.
         "task_send_sent_event": False,
         # Logging is `distworker.logs`, with its redaction; Celery must not put handlers beside it.

@@ -24,6 +24,7 @@ from distworker.errors import DistworkerError
 from distworker.service.runner import Runner
 from tasks.app import app, settings
 from tasks.base import make_services, services
+from tasks.events import EventBatches
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class Drain(StartStopStep):
 
 
 app.steps["worker"].add(Drain)
+app.steps["consumer"].add(EventBatches)
 
 
 @worker_shutdown.connect(weak=False)
