@@ -35,6 +35,10 @@ INDEX_ENTRIES_MAX: Final = 2_000
 INDEX_DEPTH_MAX: Final = 4
 #: Manifests of one image, all levels together.
 TREE_MANIFESTS_MAX: Final = 5_000
+#: Bytes of all of them: a worker holds them at once, and each may be as large as MANIFEST_MAX_PULL.
+TREE_BYTES_MAX: Final = 64 * MIB
+#: Blobs of one image: its plan goes into the ledger in one call, which takes 2 s for so many.
+TREE_BLOBS_MAX: Final = 25_000
 #: Nesting of JSON; Python's parser dies by recursion far above it.
 JSON_DEPTH_MAX: Final = 64
 #: Longest media type (RFC 6838: 127 + "/" + 127).

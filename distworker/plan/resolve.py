@@ -18,7 +18,7 @@ from distworker import mediatypes
 from distworker.blobstore.base import BlobStore
 from distworker.digest import Digest
 from distworker.errors import InvalidRequest, LimitExceeded, ManifestInvalid, ManifestUnknown, SizeMismatch
-from distworker.limits import INDEX_DEPTH_MAX, TREE_MANIFESTS_MAX
+from distworker.limits import INDEX_DEPTH_MAX, TREE_BLOBS_MAX, TREE_BYTES_MAX, TREE_MANIFESTS_MAX
 from distworker.manifest import Descriptor, Manifest
 from distworker.plan.ends import End, in_store, keep_manifest, kept_manifest
 from distworker.plan.model import ImageTree, Place
@@ -129,8 +129,10 @@ def walk(root: Manifest, fetch: Fetch) -> ImageTree:
     """
     found: dict[Digest, Manifest] = {}
     loose: dict[Digest, Descriptor] = {}
+    held = 0
 
     def visit(manifest: Manifest, depth: int) -> None:
+        nonlocal held
         if depth > INDEX_DEPTH_MAX:
             raise LimitExceeded(f"index {root.digest.short} nests deeper than {INDEX_DEPTH_MAX} levels")
         for child in manifest.children:
@@ -145,6 +147,9 @@ def walk(root: Manifest, fetch: Fetch) -> ImageTree:
         if len(found) >= TREE_MANIFESTS_MAX:
             raise LimitExceeded(f"index {root.digest.short} holds more than {TREE_MANIFESTS_MAX} manifests")
         found[manifest.digest] = manifest
+        held += manifest.size
+        if held > TREE_BYTES_MAX:
+            raise LimitExceeded(f"the manifests of {root.digest.short} have more than {TREE_BYTES_MAX} bytes")
 
     visit(root, 1)
     return ImageTree(root, tuple(found.values()), tuple(loose.values()))
@@ -155,8 +160,12 @@ def blobs_of(tree: ImageTree) -> tuple[Descriptor, ...]:
 
     Raises:
         ManifestInvalid: the same digest with two sizes (protocol.md S20).
+        LimitExceeded: more than one plan may hold.
     """
-    return unique(blob for group in (*(m.blobs for m in tree.manifests), tree.loose) for blob in group)
+    found = unique(blob for group in (*(m.blobs for m in tree.manifests), tree.loose) for blob in group)
+    if len(found) > TREE_BLOBS_MAX:
+        raise LimitExceeded(f"image {tree.root.digest.short} has {len(found)} blobs; {TREE_BLOBS_MAX} may be")
+    return found
 
 
 def kept_whole(store: BlobStore, tenant: str, digest: Digest) -> bool:

@@ -27,7 +27,9 @@ from distworker.state.keys import DEFAULT_PREFIX, key, lua_table
 from distworker.state.rules import Rules
 
 CONNECT_TIMEOUT = 5.0  #: seconds; a server that is there answers at once
-SOCKET_TIMEOUT = 30.0  #: seconds; longer than any script of ours, short enough to notice a dead peer
+#: Seconds; longer than any script of ours. One connection that hangs must not cost the leases of a process:
+#: beat (4 s), this, and the retry fit into a lease (12 s).
+SOCKET_TIMEOUT = 5.0
 HEALTH_CHECK = 25  #: seconds a connection may idle before it is tried with a PING (half-open connections)
 RETRIES = 2  #: at once, after a dropped connection; longer outages are the callers' (they wait and beat on)
 OLDEST = (6, 2)

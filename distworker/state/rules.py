@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distworker.errors import clean
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -29,7 +31,9 @@ class Rules:
     runs: int = 25  #: failed runs of one step, progress or not
     rounds: int = 3  #: times a step may find something missing again
     keep: float = 7 * 86400.0  #: records of a closed job, and lanes without a publish
-    answer: float = 60.0  #: how long a repeated done/fail/release/block is answered as the first one was
+    answer: float = (
+        240.0  #: a repeated done/fail/release/block is answered as the first; workers ask for 120 s
+    )
     hint: float = 3600.0  #: a location older than this is rarely worth a mount request
     hint_max: int = 8  #: repositories remembered for each (origin, credential, digest)
     scan: int = 64  #: ring entries looked at in each rank of a pump call
@@ -62,10 +66,15 @@ def worker_lost(attempts: int) -> dict[str, Any]:
     return {"code": "worker_lost", "message": message, "retry": False}
 
 
+#: Missing steps that an error names; it is shown on terminals.
+_NAMED = 3
+
+
 def never_there(missing: Sequence[str], rounds: int) -> dict[str, Any]:
     """The error of a step that found the same things missing again and again."""
-    message = f"still missing after {rounds} rounds of fetching it again: {', '.join(missing)}"
-    return {"code": "blob_unknown", "message": message, "retry": False}
+    more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    message = f"still missing after {rounds} rounds of fetching it again: {', '.join(missing[:_NAMED])}{more}"
+    return {"code": "blob_unknown", "message": clean(message), "retry": False}
 
 
 #: The error of a job whose expand step ended without the number of its images: it must not end as "done".

@@ -290,6 +290,20 @@ def test_after_three_rounds_of_blocking_the_step_fails(world: World) -> None:
     assert world.outcomes()["J-1"]["error"]["code"] == "blob_unknown"
 
 
+def test_a_step_that_misses_a_thousand_things_names_a_few(world: World) -> None:
+    """The error goes into records and onto terminals."""
+    claim = one_upload(world)
+    needs = [download(str(n)) for n in range(1000)]
+    for _ in range(world.rules.rounds):
+        world.ledger.block(claim.id, claim.token, needs[:1])
+        world.finish("d:t/0")
+        claim = world.take("u:a@dst")
+    world.ledger.block(claim.id, claim.token, needs)
+    message = world.outcomes()["J-1"]["error"]["message"]
+    assert "d:t/0, d:t/1" in message and "and 997 more" in message
+    assert len(message) <= 500
+
+
 def test_a_publish_may_block_on_uploads_of_its_own(world: World) -> None:
     """A refused mount becomes an upload step; the publish runs again after it and keeps what it knew."""
     world.planned({"J-1": [upload("a", stored=True)]})

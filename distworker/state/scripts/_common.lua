@@ -44,7 +44,7 @@ local function get(id)
 end
 
 local function forget(r)
-  records[r.id] = false
+  records[r.id], packed[r.id] = false, nil
   redis.call('DEL', key('step', r.id))
   if (r.n or 0) > 0 then redis.call('DEL', key('subs', r.id)) end
   if kind(r.id) == 'm' then redis.call('DEL', key('barrier', r.id), key('got', r.id)) end

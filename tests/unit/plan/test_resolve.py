@@ -168,6 +168,18 @@ def test_the_number_of_manifests_has_a_limit(monkeypatch: pytest.MonkeyPatch) ->
         walk(root.manifest, fetch_from(ONE.manifest, TWO.manifest))
 
 
+def test_the_bytes_and_blobs_of_a_tree_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each manifest may be small enough and all together still too much for a worker, or for one plan."""
+    root = index((ONE, "linux/amd64"), (TWO, "linux/arm64"))
+    tree = walk(root.manifest, fetch_from(ONE.manifest, TWO.manifest))
+    monkeypatch.setattr("distworker.plan.resolve.TREE_BLOBS_MAX", len(blobs_of(tree)) - 1)
+    with pytest.raises(LimitExceeded, match="blobs"):
+        blobs_of(tree)
+    monkeypatch.setattr("distworker.plan.resolve.TREE_BYTES_MAX", sum(m.size for m in tree.manifests) - 1)
+    with pytest.raises(LimitExceeded, match="bytes"):
+        walk(root.manifest, fetch_from(ONE.manifest, TWO.manifest))
+
+
 MIXED = index(
     (ONE, "linux/amd64"), (TWO, "linux/arm64/v8"), (image(), "linux/arm/v7"), (image(b"a"), "unknown/unknown")
 )

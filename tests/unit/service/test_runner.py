@@ -19,9 +19,19 @@ from distworker.errors import (
     Unavailable,
 )
 from distworker.registry.base import Registry
-from distworker.service.runner import SILENCES, Equipment, Presence, Runner, StepFailed
+from distworker.service.runner import (
+    BEAT_SECONDS,
+    PATIENCE_SECONDS,
+    SILENCES,
+    Equipment,
+    Presence,
+    Runner,
+    StepFailed,
+)
 from distworker.state.base import Admitted, Change, Claim, StepSpec
+from distworker.state.connection import SOCKET_TIMEOUT
 from distworker.state.memory import MemoryLedger
+from distworker.state.rules import Rules
 from distworker.steps.base import Answer, Block, Context, Done
 
 Work = Callable[[Context, Claim], Answer]
@@ -72,6 +82,16 @@ def raising(error: Exception) -> Work:
         raise error
 
     return work
+
+
+def test_a_connection_that_hangs_once_costs_no_lease() -> None:
+    """The beat after it comes in time, over a new connection."""
+    assert Rules().lease - 1 > BEAT_SECONDS + SOCKET_TIMEOUT
+
+
+def test_the_ledger_remembers_its_answers_for_as_long_as_it_is_asked_again() -> None:
+    """Else the end of a step whose reply was lost would look like somebody else's."""
+    assert Rules().answer > PATIENCE_SECONDS + 3 * SOCKET_TIMEOUT
 
 
 def test_a_finished_step_is_done_and_what_it_made_ready_is_sent() -> None:
