@@ -25,7 +25,7 @@ TABLE: Final[dict[str, str]] = {
     "answer": "ans:",  # <token> string: what its last operation was told; TTL Rules.answer
     # origins
     "use": "use:",  # <origin>|<credential> set: steps that hold a slot; freed with each of them
-    "pause": "pause:",  # <origin> or <origin>|<credential>|<kind> string: until when (ms); TTL is that time
+    "pause": "pause:",  # <origin> or <origin>|<credential>|<kind> string: end, begin (ms); TTL is the end
     "caps": "caps",  # hash: origin → slots; replaced by set_caps, stays
     "hint": "hint:",  # <origin>|<credential>|<digest> zset: repositories by age; TTL Rules.hint
     # jobs

@@ -248,7 +248,8 @@ class MemoryLedger(MemoryAdmission, MemoryJobs, MemoryOrigins):
             spec = found.spec
             if pause and delay > 0 and spec.origin:
                 name = spec.origin if pause == "origin" else f"{slot_of(spec)}|{found.kind}"
-                self._pauses[name] = max(self._pauses.get(name, 0.0), self._now() + delay)
+                now = self._now()
+                self._pauses[name] = (max(self._pause_ends(name, now), now + delay), now)
             if not self._unwanted_gone(found):
                 self._later(found, delay)
             return True

@@ -25,7 +25,7 @@ class MemoryAdmission:
     _lock: threading.RLock
     _graph: Graph
     _caps: dict[str, int]
-    _pauses: dict[str, float]
+    _pauses: dict[str, tuple[float, float]]  #: end and begin
     _workers: dict[str, WorkerView]
 
     def pump(self, limit: int = 64) -> Sequence[Admitted]:
@@ -61,11 +61,16 @@ class MemoryAdmission:
         """Paused, or its slots are all taken."""
         origin = slot.split("|", 1)[0]
         now = self._now()
-        if self._pauses.get(f"{slot}|{kind}", 0) > now or self._pauses.get(origin, 0) > now:
+        if self._pause_ends(f"{slot}|{kind}", now) > now or self._pause_ends(origin, now) > now:
             return True
         if kind not in LAYERS or not origin or origin not in self._caps:
             return False
         return len(self._graph.use.get(slot, ())) >= self._caps[origin]
+
+    def _pause_ends(self, name: str, now: float) -> float:
+        """Until when that name is paused; a pause that begins later than now is of a clock that went back."""
+        ends, begins = self._pauses.get(name, (0.0, 0.0))
+        return ends if begins <= now else 0.0
 
     def workers(self) -> Sequence[WorkerView]:
         with self._lock:

@@ -61,6 +61,7 @@ class Storm:
             (self.late, 4),
             (self.beat, 8),
             (self.wait, 8),
+            (self.turn_back, 0.4),
             (self.cancel, 0.7),
             (self.caps, 1),
             (self.lose_a_message, 1),
@@ -129,6 +130,11 @@ class Storm:
 
     def wait(self) -> None:
         self.clock.now += self.random.choice([0.125, 1.0, 2.5, 5.0, 5.0, 11.0, 60.0])
+        self.ask(lambda ledger: ledger.reap("w1"))
+
+    def turn_back(self) -> None:
+        """The server's clock is put right, or wrong."""
+        self.clock.now -= 600.0
         self.ask(lambda ledger: ledger.reap("w1"))
 
     def cancel(self) -> None:

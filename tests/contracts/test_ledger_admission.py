@@ -177,6 +177,17 @@ def test_a_shorter_pause_does_not_cut_a_longer_one(world: World) -> None:
     assert len(world.pump()) == 3
 
 
+def test_a_pause_ends_when_the_clock_goes_back_behind_its_beginning(world: World) -> None:
+    """It would last for as long as the clock was wrong."""
+    world.planned({"J-1": stored("J", 1)})
+    claim = world.take("u:J0@dst")
+    world.ledger.release(claim.id, claim.token, delay=60.0, pause="kind")
+    world.ledger.reap("worker-1")
+    world.advance(-3600)
+    world.reap_after(61)
+    assert world.pump() == ["u:J0@dst"]
+
+
 def test_pump_admits_no_more_than_asked(world: World) -> None:
     """One call stays short."""
     world.planned({"J-1": stored("J", 10)})

@@ -151,12 +151,17 @@ local function ready_remove(r)
   if redis.call('ZCARD', set) == 0 then redis.call('LREM', key('ring', k), 0, pair) end
 end
 
+-- until when that name is paused; a pause that begins later than now is of a clock that went back since
+local function pause_ends(name)
+  local ends, begins = string.match(redis.call('GET', key('pause', name)) or '0 0', '^(%d+) (%d+)$')
+  return tonumber(begins) <= now and tonumber(ends) or 0
+end
+
 -- paused, or its slots are all taken
 local function closed(k, slot)
   local origin = string.match(slot, '^[^|]*')
   for _, name in ipairs({slot .. '|' .. k, origin}) do
-    local ends = redis.call('GET', key('pause', name))
-    if ends and tonumber(ends) > now then return true end
+    if pause_ends(name) > now then return true end
   end
   if not LAYER[k] or origin == '' then return false end
   local cap = redis.call('HGET', key('caps'), origin)

@@ -4,9 +4,9 @@ local id, token, delay, pause = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local r = held_by(id, token)
 if not r then return answered(token) end
 if pause ~= '' and delay > 0 and (r.p.o or '') ~= '' then
-  local name = key('pause', pause == 'origin' and r.p.o or slot_of(r.p) .. '|' .. kind(id))
-  local ends = math.max(now + delay, tonumber(redis.call('GET', name) or '0'))
-  redis.call('SET', name, ends, 'PX', ends - now)
+  local name = pause == 'origin' and r.p.o or slot_of(r.p) .. '|' .. kind(id)
+  local ends = math.max(now + delay, pause_ends(name))
+  redis.call('SET', key('pause', name), string.format('%.0f %.0f', ends, now), 'PX', ends - now)
 end
 if r.k then drop(r) else later(r, delay) end
 flush()
