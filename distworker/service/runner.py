@@ -287,6 +287,8 @@ class Runner:
             self._dispatch_admitted()
         except InfrastructureError as error:
             log.warning("could not hand out ready steps yet: %s", error)
+        except Exception:  # the step before this is over and told: how it ended must not change
+            log.exception("could not hand out ready steps yet")
 
     def _dispatch_admitted(self) -> None:
         admitted = self._ledger.pump()

@@ -293,6 +293,20 @@ def test_a_pump_that_fails_after_a_step_does_not_fail_the_step() -> None:
     assert bench.runner.run("j:a") == "done"
 
 
+def test_messages_that_cannot_be_made_do_not_change_how_a_step_ended() -> None:
+    """Its end is in the ledger; whatever the broker's library raises, the message is sent again later."""
+
+    def broken(steps: Sequence[Admitted]) -> None:
+        raise KeyError("transport")
+
+    def work(context: Context, claim: Claim) -> Answer:
+        bench.runner._dispatch = broken
+        return Done("done", Change(spawn=(StepSpec("m:a-0", "a", {"v": 1}),), total=1, cursor=1))
+
+    bench = Bench(work)
+    assert bench.runner.run("j:a") == "done"
+
+
 def test_the_background_threads_outlive_errors_of_any_kind() -> None:
     """They keep every lease of the process: an error must not end them."""
     beats = threading.Semaphore(0)
