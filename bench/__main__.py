@@ -4,10 +4,12 @@
     BENCH_IMAGE_MIB   size of the one big layer, 1024 unless given
     BENCH_BLOBS       number of small layers, 200 unless given
     BENCH_BLOB_KIB    size of each, 1024 unless given
+    BENCH_BUSY_MIB    size of the four large layers that show a busy worker's memory, 256 unless given
     BENCH_DIR         where everything is kept while it runs, a temporary folder unless given
 
 Only the client's CPU is counted (command line and worker), not that of registries and stores; wall and CPU
-begin with the start of the command. Script calls and commands are those of Redis for each moved blob.
+begin with the start of the command. The peak is that of the worker, or of the command where there is none.
+Script calls and commands are those of Redis for each moved blob.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.cases import Case, cases, push
-from bench.contenders import CONTENDERS, Result, once
+from bench.contenders import BUSY, CONTENDERS, Result, once
 from bench.measure import RunFailed
 from deploy.demo.processes import ServerFailed, stop_on_signals
 from deploy.demo.servers import DockerRegistry
@@ -47,9 +49,10 @@ def main() -> int:
 
 
 def _measure(case: Case, host: str, folder: Path, rounds: int) -> dict[str, list[Result]]:
-    results: dict[str, list[Result]] = {name: [] for name in CONTENDERS}
+    contenders = BUSY if case.busy else CONTENDERS
+    results: dict[str, list[Result]] = {name: [] for name in contenders}
     for number in range(rounds):
-        for name, contender in CONTENDERS.items():
+        for name, contender in contenders.items():
             print(f"{case.text}, round {number + 1}: {name}", file=sys.stderr, flush=True)
             results[name].append(once(contender, folder, f"{host}/{case.reference}", case.reference))
     return results

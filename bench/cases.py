@@ -10,6 +10,8 @@ from deploy.demo import verify
 from deploy.demo.oci import fresh
 
 MIB = 1024 * 1024
+#: Of each worker.
+SLOTS = 4
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Case:
     text: str
     layers: int
     size: int
+    busy: bool = False  #: for memory: every slot of a worker moves a large layer at once
 
     @property
     def reference(self) -> str:
@@ -28,13 +31,15 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """The two of the goal; BENCH_IMAGE_MIB, BENCH_BLOBS and BENCH_BLOB_KIB make them smaller or larger."""
+    """The two of the goal, and one for memory, which does not depend on size; the variables change sizes."""
     image = int(os.environ.get("BENCH_IMAGE_MIB") or 1024)
     blobs = int(os.environ.get("BENCH_BLOBS") or 200)
     kib = int(os.environ.get("BENCH_BLOB_KIB") or 1024)
+    busy = int(os.environ.get("BENCH_BUSY_MIB") or 256)
     return [
         Case("big", f"1 layer of {image} MiB", 1, image * MIB),
         Case("many", f"{blobs} layers of {kib} KiB", blobs, kib * 1024),
+        Case("busy", f"{SLOTS} layers of {busy} MiB, for {SLOTS} slots", SLOTS, busy * MIB, busy=True),
     ]
 
 

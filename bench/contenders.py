@@ -12,11 +12,10 @@ from pathlib import Path
 
 import redis
 
+from bench.cases import SLOTS
 from bench.measure import Cost, child, cpu_of, peak_of
 from deploy.demo.run import BUCKET, COMMAND, make_bucket, store_section
 from deploy.demo.servers import CeleryWorker, DockerRegistry, Swift, Valkey, write_private
-
-SLOTS = 4
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,16 @@ def with_folder(folder: Path, source: str, target: str) -> Result:
     return _fleet(folder, source, target, f'[store]\nkind = "local"\nfolder = "{folder / "store"}"\n')
 
 
-def with_swift(folder: Path, source: str, target: str) -> Result:
+def with_swift(folder: Path, source: str, target: str, lean: bool = True) -> Result:
     """One worker, ledger in Valkey, blobs in Swift."""
     with Swift(folder / "swift") as swift:
         make_bucket(swift, BUCKET)
-        return _fleet(folder, source, target, store_section(swift, BUCKET))
+        return _fleet(folder, source, target, store_section(swift, BUCKET), lean)
+
+
+def by_celery(folder: Path, source: str, target: str) -> Result:
+    """The same, started by Celery's own command, which keeps its other commands in memory."""
+    return with_swift(folder, source, target, lean=False)
 
 
 CONTENDERS: Mapping[str, Contender] = {
@@ -63,6 +67,8 @@ CONTENDERS: Mapping[str, Contender] = {
     "worker, folder store": with_folder,
     "worker, Swift store": with_swift,
 }
+#: Only where memory is the question.
+BUSY: Mapping[str, Contender] = {**CONTENDERS, "same, celery -A tasks": by_celery}
 
 
 def once(contender: Contender, folder: Path, source: str, repository: str) -> Result:
@@ -76,11 +82,11 @@ def once(contender: Contender, folder: Path, source: str, repository: str) -> Re
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fleet(folder: Path, source: str, target: str, store: str) -> Result:
+def _fleet(folder: Path, source: str, target: str, store: str, lean: bool = True) -> Result:
     with Valkey(folder / "valkey") as valkey:
         head = f'redis_url = "{valkey.url(1)}"\nbroker_url = "{valkey.url(0)}"\nslots = {SLOTS}\n\n'
         settings = _config(folder, source, target, head + store)
-        with CeleryWorker(folder, "bench", settings, concurrency=SLOTS) as worker:
+        with CeleryWorker(folder, "bench", settings, concurrency=SLOTS, lean=lean) as worker:
             _wait_live(settings)
             client = redis.Redis.from_url(valkey.url(0))
             cpu, before = cpu_of(worker.pid), _calls(client)

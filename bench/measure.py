@@ -1,10 +1,13 @@
-"""Wall, CPU and memory of what ran: of a child process by the kernel's own account, of a living one by
-/proc."""
+"""Wall, CPU and memory of what ran: CPU of a child by the kernel's own account, the rest by /proc.
+
+The kernel's account of a child's memory is useless here: it begins with the size of the process that forked.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +48,8 @@ def child(argv: Sequence[str | Path], environment: Mapping[str, str] | None = No
         cwd=ROOT,
     )
     assert process.stdout is not None
-    output = process.stdout.read()
+    with _Peak(process.pid) as peak:
+        output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - begin
     process.stdout.close()
@@ -53,7 +57,31 @@ def child(argv: Sequence[str | Path], environment: Mapping[str, str] | None = No
     if process.returncode:
         last = "\n".join(output.decode(errors="replace").splitlines()[-8:])
         raise RunFailed(f"{Path(argv[0]).name} ended with {process.returncode}:\n{last}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, peak.bytes)
+
+
+class _Peak:
+    """The peak of a child's memory, read again and again until its output ends; `bytes` so far."""
+
+    EVERY = 0.02  # seconds
+
+    def __init__(self, pid: int) -> None:
+        self.bytes = 0
+        self._pid = pid
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> _Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(self.EVERY):
+            self.bytes = max(self.bytes, peak_of(self._pid))
 
 
 def cpu_of(pid: int) -> float:

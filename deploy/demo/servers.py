@@ -294,7 +294,8 @@ class RabbitMQ(ManagedProcess):
 class CeleryWorker(ManagedProcess):
     """`celery -A tasks worker` of this tree, with exactly the settings given (`DISTWORKER_*`).
 
-    `options` go to Celery as they are. It is healthy when its log says that it is ready.
+    `options` go to Celery as they are; with `lean` it is `python -m tasks`. It is healthy when its
+    log says that it is ready.
     """
 
     def __init__(
@@ -306,10 +307,11 @@ class CeleryWorker(ManagedProcess):
         concurrency: int = 4,
         options: Sequence[str] = (),
         tree: Path = ROOT,
+        lean: bool = False,
     ) -> None:
         self.node = f"{name}@localhost"
         words = [
-            "worker",
+            *(("tasks",) if lean else ("celery", "-A", "tasks", "worker")),
             f"--hostname={self.node}",
             f"--concurrency={concurrency}",
             "--loglevel=INFO",
@@ -317,7 +319,7 @@ class CeleryWorker(ManagedProcess):
         ]
         super().__init__(
             f"worker {name}",
-            [sys.executable, "-m", "celery", "-A", "tasks", *words],
+            [sys.executable, "-m", *words],
             log=folder.resolve() / f"worker-{name}.log",
             healthy=lambda: f"{self.node} ready" in self._fresh_log(),
             environment={"PYTHONUNBUFFERED": "1", **settings},

@@ -40,9 +40,9 @@ class PartBuffers:
             return self._take(size)
 
     def spare(self, size: int) -> bytearray | None:
-        """One more, or None while the process holds all it may."""
+        """One more, or None when it would be the last: that one is for the writer that comes next."""
         with self._lock:
-            return self._take(size) if self._used < self._bound else None
+            return self._take(size) if self._used + 1 < self._bound else None
 
     def give(self, buffer: bytearray, again: bool = True) -> None:
         """Take a buffer back; its giver must not touch it any more. Not `again`: somebody else still may."""

@@ -36,7 +36,7 @@ _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,
 #: What a storage host says when its signed address got too old (protocol.md 4.3).
 _EXPIRED: Final = frozenset({400, 401, 403, 410})
 #: Bytes read at once. Larger is not faster (128 KiB is slower), and a slot with a tee may hold seven of them.
-CHUNK: Final = 1 << 19
+CHUNK: Final = 1 << 18
 
 
 def has_blob(at: Endpoint, repository: str, digest: Digest) -> bool:

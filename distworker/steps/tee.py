@@ -29,7 +29,7 @@ from distworker.steps.threads import run_beside
 log = logging.getLogger(__name__)
 
 #: Bytes that may wait between the two sides: four chunks. More is not faster, and every slot may hold it.
-BUFFER_BYTES: Final = 2 * MIB
+BUFFER_BYTES: Final = MIB
 #: Seconds the download waits for room. A destination this slow holds up the source's connection; later is
 #: better.
 STALL: Final = 10.0

@@ -9,15 +9,16 @@ PART = 5 * MIB
 
 
 def test_every_writer_gets_a_first_buffer_and_a_spare_only_below_the_bound() -> None:
-    """A bound of two parts never makes a third writer wait."""
-    pool = PartBuffers(PART, 2)
+    """A bound of three parts keeps the third for the next writer and lets no later one wait."""
+    pool = PartBuffers(PART, 3)
     first = pool.take(PART)
     second = pool.spare(PART)
     assert second is not None
     assert pool.spare(PART) is None
-    assert len(pool.take(PART)) == PART
-    pool.give(first)
-    pool.give(second)
+    others = [pool.take(PART) for _ in range(2)]
+    assert [len(buffer) for buffer in others] == [PART, PART]
+    for buffer in (first, second, *others):
+        pool.give(buffer)
     assert pool.spare(PART) is not None
 
 
@@ -34,7 +35,7 @@ def test_a_buffer_is_used_again_in_its_full_length() -> None:
 
 def test_a_buffer_that_somebody_may_still_read_is_not_used_again() -> None:
     """After a failure the bytes belong to whoever still sends them; only the count goes back."""
-    pool = PartBuffers(PART, 1)
+    pool = PartBuffers(PART, 2)
     buffer = pool.take(PART)
     pool.give(buffer, again=False)
     assert pool.take(PART) is not buffer
