@@ -9,6 +9,7 @@ is shown and again by whoever takes it; the extra hashing costs three times the 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import boto3
 import botocore.configprovider
 import botocore.session
 from botocore.config import Config
@@ -30,6 +32,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from botocore.loaders import Loader
 
 from distworker.blobstore.base import StoredObject, Unfinished
 from distworker.blobstore.buffers import PartBuffers
@@ -39,6 +42,8 @@ from distworker.blobstore.s3_faults import MISSING, PAST_END, UPLOAD_GONE, fault
 from distworker.blobstore.s3_model import LeanLoader
 from distworker.blobstore.s3_writer import S3Writer
 from distworker.errors import ConfigInvalid, LimitExceeded, StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 #: Keys of one listing answer, the most that S3 gives.
 _PAGE: Final = 1000
@@ -266,13 +271,25 @@ def _code(error: ClientError) -> str:
 
 
 def _make_client(options: S3Options) -> Any:
-    session, loader = botocore.session.Session(), LeanLoader()
+    lean = LeanLoader()
+    try:
+        return _client(options, lean)
+    except (LookupError, TypeError, AttributeError) as error:
+        # A release of the library that wants more of its data than we leave it: 9 MiB more, and it works.
+        log.info("the S3 client is made from the library's whole description: %s", type(error).__name__)
+        return _client(options, Loader())
+    finally:
+        lean.forget()
+
+
+def _client(options: S3Options, loader: Loader) -> Any:
+    session = botocore.session.Session()
     session.register_component("data_loader", loader)
     if options.access_key:
         _isolate(session)
         session.set_credentials(options.access_key, options.secret_key, options.session_token or None)
     try:
-        return session.create_client(
+        return boto3.Session(botocore_session=session).client(
             "s3",
             region_name=options.region,
             endpoint_url=options.endpoint or None,
@@ -283,8 +300,6 @@ def _make_client(options: S3Options) -> Any:
         raise ConfigInvalid(
             "the store's endpoint or region is not a valid one; an endpoint reads http(s)://host[:port]"
         ) from error
-    finally:
-        loader.forget()
 
 
 def _isolate(session: Any) -> None:
