@@ -60,6 +60,22 @@ _PATHS: Final = ("registries", "docker_config", "store.folder", "ca_file", "pass
 def _redis(value: str) -> str:
     if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
         raise ValueError("expected a URL such as redis://host:6379/1")
+    return _with_port(value)
+
+
+def _broker(value: str) -> str:
+    schemes = {"redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp"}
+    if value and urlsplit(value).scheme not in schemes:
+        raise ValueError("expected a URL such as redis://host:6379/0 or amqp://host//")
+    return value if value.startswith("sentinel:") else _with_port(value)  # it may list several servers
+
+
+def _with_port(value: str) -> str:
+    """Python's own words about a port would quote it, and it may be the end of a password with a slash."""
+    try:
+        _ = urlsplit(value).port
+    except ValueError:
+        raise ValueError("its port is no number from 0 to 65535; write / in a password as %2F") from None
     return value
 
 
@@ -71,7 +87,7 @@ class StoreSettings(_Strict):
     """Where blobs are kept: an S3 bucket, or a folder that all workers see."""
 
     kind: Literal["s3", "local"] = "s3"
-    endpoint: str = ""
+    endpoint: Annotated[str, AfterValidator(_with_port)] = ""
     bucket: str = ""
     prefix: str = ""
     region: str = "us-east-1"
@@ -105,7 +121,7 @@ class Settings(BaseSettings):
 
     redis_url: Annotated[str, AfterValidator(_redis)] = Field(default="redis://127.0.0.1:6379/1", repr=False)
     redis_prefix: str = Field(default="distworker", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")
-    broker_url: str = Field(default="", repr=False)
+    broker_url: Annotated[str, AfterValidator(_broker)] = Field(default="", repr=False)
     slots: int = Field(default=4, ge=1, le=128)
     window: int = Field(default=200, ge=1, le=10_000)
     # S3 takes parts of 5 MiB to 5 GiB; a worker holds about two parts for each slot in memory.

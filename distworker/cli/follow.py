@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from distworker.cli import report
-from distworker.errors import StateUnavailable
+from distworker.errors import JobUnknown, StateUnavailable
 from distworker.state.base import FAILED, JobView, WorkerView
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def follow(watched: Watched, job: str, display: Display, poll: float = POLL) -> 
             reader.mind_the_workers(view)
             time.sleep(wait)
             wait = min(poll, wait * 1.5)
-            view = reader.look()
+            view = reader.look_again()
         # Outcomes are written before the job closes, but ours were read before we saw it closed.
         reader.new_outcomes()
         code = report.exit_code(view, reader.failures)
@@ -83,6 +83,16 @@ class _Reader:
 
     def look(self) -> JobView:
         return self._patiently(lambda: self._watched.view(self._job))
+
+    def look_again(self) -> JobView:
+        """As `look`, for a job that was there: only Redis can have lost it, which is no wrong request."""
+        try:
+            return self.look()
+        except JobUnknown as error:
+            raise StateUnavailable(
+                f"Redis no longer knows job {self._job}: it was emptied, or came back without its data;"
+                " start the job again, what has arrived does not move twice"
+            ) from error
 
     def new_outcomes(self) -> None:
         self._patiently(self._show_outcomes)

@@ -68,7 +68,8 @@ def read(path: Path) -> JobFile:
     """Read and check the file. Faults are collected, none is raised."""
     found = JobFile(str(path))
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(FILE_MAX + 1)
         if len(data) > FILE_MAX:
             raise _Stop(f"larger than {FILE_MAX // 1024 // 1024} MiB; split it into several files")
         text = data.decode("utf-8")

@@ -7,12 +7,16 @@ shown, with -v it is in the log. Commands are imported only when called, so that
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import io
 import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
@@ -24,6 +28,7 @@ from distworker.errors import (
     InfrastructureError,
     InternalError,
     Interrupted,
+    InvalidRequest,
     RequestError,
 )
 
@@ -88,7 +93,9 @@ def cli() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one line per way to end
     """Run one command line; returns its exit code and never raises."""
-    state = Run()
+    # Looked for by hand: a command line that cannot be read is an event too.
+    state = Run(as_json="--json" in (sys.argv[1:] if arguments is None else arguments))
+    _make_writable()
     try:
         answer: Any = cli.main(args=arguments, prog_name="distworker", standalone_mode=False, obj=state)
         sys.stdout.flush()
@@ -103,13 +110,33 @@ def run(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one l
     except (BrokenPipeError, SystemExit):
         # click ends by SystemExit(1) in this one case, which would say that images failed.
         # The reader of our output left (`| head`); without this Python complains again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return INTERRUPTED
     except DistworkerError as error:
         return _tell(error, state)
     except Exception as error:  # noqa: BLE001 - the boundary: no traceback reaches a user
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # stores have their own error for it
+            _drop_output()
+            click.echo("output: no space left where stdout goes; jobs of a fleet go on", err=True)
+            return INFRASTRUCTURE
         return _tell(_internal(error, state), state)
     return answer if isinstance(answer, int) else OK
+
+
+def _make_writable() -> None:
+    """An arrow in a Latin-1 terminal and a closed stdout must not end the work behind them."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end of the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere; else Python tries once more, and complains, when it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def code_of(error: DistworkerError) -> int:
@@ -132,6 +159,9 @@ def _tell(error: DistworkerError, state: Run) -> int:
 def _refuse(error: click.ClickException, state: Run) -> int:
     """click's own message and hint, in our form: one line, then how to get help."""
     context = getattr(error, "ctx", None)
+    if state.as_json:
+        record = InvalidRequest(error.format_message()).to_dict()
+        print(json.dumps({"event": "error", "v": 1, **record, "exit": USAGE}), flush=True)  # noqa: T201
     click.echo(f"usage: {error.format_message()}", err=True)
     if context is not None:
         click.echo(f"Try '{context.command_path} --help'.", err=True)

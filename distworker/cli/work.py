@@ -101,7 +101,8 @@ def require_worker(config: Config) -> None:
     try:
         found = workers(config)
     except StateUnavailable as error:
-        raise StateUnavailable(f"{error.message} Start it, or {INSTEAD}", **error.fields) from error
+        message = error.message.rstrip(".")
+        raise StateUnavailable(f"{message}; put that right, or {INSTEAD}", **error.fields) from error
     if not any(worker.slots > 0 for worker in found):
         raise NoWorker(f"no worker is alive: start one with `celery -A tasks worker`, or {INSTEAD}")
 

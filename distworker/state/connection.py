@@ -157,6 +157,8 @@ class Connection:
             # an error raised inside a script keeps the answer's code behind a dash
             if text.startswith(f"{word} ") or f"-{word} " in text:
                 return self._unavailable(remedy)
+        if "DB index is out of range" in text:
+            return self._unavailable("has no database of that number: correct the end of redis_url")
         return InternalError(f"Redis at {self.place} refused a ledger command: {text}")
 
     def _unavailable(self, what: str) -> StateUnavailable:

@@ -253,6 +253,17 @@ def test_json_reports_an_error_as_an_event_too(run: Command, fleet: Fleet) -> No
 # --- a fleet that is not there --------------------
 
 
+def test_json_reports_a_wrong_command_line_as_an_event(run: Command, fleet: Fleet) -> None:
+    """A program that reads stdout hears of its own mistakes there as well."""
+    for words in (["a"], ["--priority", "11", "a", "b"], ["--nosuch"]):
+        ran = run("copy", "--json", *words)
+
+        assert ran.code == 2
+        assert [(event["event"], event["code"], event["exit"]) for event in ran.events] == [
+            ("error", "invalid_request", 2)
+        ]
+
+
 def test_a_redis_that_is_away_is_named_without_its_password(
     run: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -557,3 +568,54 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 
     assert ran.returncode == 130
     assert ran.stderr == ""
+
+
+def test_a_terminal_without_arrows_still_gets_its_lines(fleet: Fleet) -> None:
+    """What cannot be shown in the terminal's encoding is replaced: it must not end the work."""
+    code = (
+        "import sys; from distworker.cli.main import _make_writable; _make_writable();"
+        "print('a \u2192 b'); print('c \u2192 d', file=sys.stderr)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
+    )
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "a ? b\n", "c ? d\n")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["doctor", "--json"]])
+def test_a_full_disk_behind_stdout_is_one_line(words: list[str]) -> None:
+    """`distworker … > /full/disk` shows no traceback."""
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-c", "from distworker.cli.main import main; main()", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert (ran.returncode, ran.stderr.splitlines()) == (
+        3,
+        ["output: no space left where stdout goes; jobs of a fleet go on"],
+    )
+
+
+def test_a_closed_stdout_is_no_fault() -> None:
+    """`distworker … >&-` works and prints nothing."""
+    command = "from distworker.cli.main import main; main()"
+    ran = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" "$@" >&-', sys.executable, "-c", command, "--version"],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")

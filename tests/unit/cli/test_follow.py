@@ -132,6 +132,21 @@ def test_the_last_worker_leaving_is_said_once(
     assert capsys.readouterr().err.count("no_worker: no worker is alive; the job waits") == 1
 
 
+def test_a_job_that_redis_lost_is_not_the_users_fault() -> None:
+    """A ledger emptied under a running job is infrastructure (exit 3), and says what to do."""
+    jobs = FakeJobs([view()])
+    first = jobs.view
+
+    def forgets(job: str) -> Any:
+        seen = first(job)
+        jobs.views = []
+        return seen
+
+    jobs.view = forgets  # type: ignore[method-assign]
+    with pytest.raises(StateUnavailable, match="start the job again"):
+        watch(jobs, render.Lines(io.StringIO()))
+
+
 def test_an_unknown_job_is_an_error() -> None:
     """Nothing is drawn for a job that does not exist."""
     out = io.StringIO()

@@ -208,3 +208,14 @@ def test_ten_thousand_pairs_are_read(tmp_path: Path) -> None:
 
     assert found.faults == []
     assert len(found.fields["pairs"]) == 10_000
+
+
+def test_a_file_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device or a log given by mistake is refused before it fills the memory."""
+    monkeypatch.setattr(jobfile, "FILE_MAX", 1024 * 1024)
+
+    found = jobfile.read(Path("/dev/zero"))
+
+    assert [fault.message for fault in found.faults] == [
+        "/dev/zero: larger than 1 MiB; split it into several files"
+    ]

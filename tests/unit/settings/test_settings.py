@@ -93,6 +93,11 @@ def test_variables_go_on_top_and_are_named_as_origin(place: Path, monkeypatch: p
         ("slots = 'many'", "slots: should be a valid integer"),
         ("part_size = '1 KiB'", "part_size: should be greater than or equal to 5242880"),
         ("redis_url = 'http://x'", "redis_url: expected a URL such as redis://host:6379/1"),
+        ("redis_url = 'redis://host:x/1'", "redis_url: its port is no number from 0 to 65535"),
+        ("redis_url = 'redis://[::1/1'", "redis_url: "),
+        ("broker_url = 'redis://host:99999'", "broker_url: its port is no number from 0 to 65535"),
+        ("broker_url = 'http://host'", "broker_url: expected a URL such as redis://host:6379/0 or amqp:"),
+        ("[store]\nendpoint = 'http://host:99999'", "store.endpoint: its port is no number"),
         ("[log]\nformat = 'xml'", "log.format: should be 'text' or 'json'"),
         ("slots = [", "not valid TOML"),
     ],
@@ -104,6 +109,21 @@ def test_a_wrong_file_is_one_line_with_file_key_and_remedy(place: Path, text: st
         load(path)
     assert caught.value.message.startswith(f"{path}: ")
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize("key", ["redis_url", "broker_url"])
+def test_a_password_that_looks_like_a_port_is_not_quoted(place: Path, key: str) -> None:
+    """A slash in a password ends the host part early, and Python would quote what stands before it."""
+    with pytest.raises(ConfigInvalid, match="%2F") as caught:
+        load(_write(place / "a.toml", f"{key} = 'redis://:s3c/r3t@host:6379/1'"))
+    assert "s3c" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sentinel://a:26379;sentinel://b:26379", "amqp://u:p@[::1]:5672//"])
+def test_brokers_of_several_kinds_are_taken(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Celery understands of Redis and RabbitMQ is not refused."""
+    monkeypatch.setenv("DISTWORKER_BROKER_URL", url)
+    assert load().settings.broker == url
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,11 @@ def test_a_good_server_is_described() -> None:
     }
 
 
+def test_a_database_that_the_server_does_not_have_is_the_urls_fault() -> None:
+    """It is no fault of ours and worth a sentence."""
+    assert "correct the end of redis_url" in raised(redis.ResponseError("DB index is out of range"))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
