@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from distworker.blobstore.base import BlobStore
@@ -85,6 +86,12 @@ def _settings(config: Config) -> Iterator[Check]:
         yield Check(
             f"settings {name}", True, "no setting reads this variable", "check its spelling, or unset it"
         )
+    named = config.settings.docker_config
+    if named and not Path(named).is_file():
+        # A step takes a missing file for one without logins: it may be there again with the next mount.
+        yield Check(
+            "docker config", False, f"no such file: {named}", "put it there, or correct docker_config"
+        )
 
 
 def _broker(patient: Patient) -> Check:
@@ -102,7 +109,9 @@ def _redis(patient: Patient) -> Iterator[Check]:
     try:
         facts = patient.ledger.check()
     except DistworkerError as error:
-        yield Check("redis", False, f"{address}: {error}", "start Redis or Valkey, or correct redis_url")
+        yield Check(
+            "redis", False, f"{address}: {error}", "start it or set it up as said, or correct redis_url"
+        )
         return
     server = f"{facts.get('server', 'redis')} {facts.get('version', '')}".strip()
     yield Check("redis", True, f"{address}: {server}, maxmemory-policy {facts.get('policy', 'unknown')}")

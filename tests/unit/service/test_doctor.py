@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -109,6 +111,17 @@ def test_a_login_is_praised_only_where_one_was_used() -> None:
     """An open registry says nothing about the login that the operator wrote down."""
     assert findings()["registry hub.example"].detail == "answers and takes our login"
     assert findings(hub=Hub(login=False))["registry hub.example"].detail == "answers, no login used"
+
+
+def test_a_named_docker_config_must_be_there(tmp_path: Path) -> None:
+    """Steps read a missing one as no login: everything would be asked for anonymously, and nobody told."""
+    file = tmp_path / "config.json"
+    ours = config()
+    ours = replace(ours, settings=ours.settings.model_copy(update={"docker_config": str(file)}))
+    assert str(file) in findings(config=ours)["docker config"].detail
+    assert not findings(config=ours)["docker config"].ok
+    file.write_text("{}")
+    assert "docker config" not in findings(config=ours)
 
 
 def test_no_worker_names_both_ways_out() -> None:
