@@ -129,6 +129,16 @@ class _Reader:
         for number, pair in enumerate(pairs):
             self._pair(pair, f"pairs[{number}]", shared if number == 0 else {})
         self._found.fields = {"kind": "migrate", **fields}
+        if not self._found.faults:
+            self._together()
+
+    def _together(self) -> None:
+        """What only all pairs together show: two images for one tag."""
+        try:
+            payload.parse_request({"v": VERSION, **self._found.fields}, new_id="check", created=0.0)
+        except RequestError as error:
+            name = str(error.fields.get("field", ""))
+            self._fault(name, error.message.removeprefix(f"{name}: "))
 
     def _pair(self, pair: Any, path: str, shared: dict[str, Any]) -> None:
         """Check one pair as if it were a request of its own; with the first go the fields shared by all."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from distworker.errors import InvalidReference, InvalidRequest, RequestError
@@ -30,6 +31,9 @@ PAIR_FIELDS: Final = (
     "destination_credential",
 )
 FIELDS: Final = ("v", "id", "kind", "priority", "labels", "pairs", *PAIR_FIELDS)
+
+#: What is said of a second image for one tag, with the number of the pair that has it.
+TAKEN: Final = "pairs[{}] puts another image there; give each its own tag"
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?", re.ASCII)
 _CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", re.ASCII)
@@ -74,14 +78,23 @@ def _pairs(payload: Mapping[str, Any], kind: str) -> tuple[Pair, ...]:
     if len(listed) > PAIRS_MAX:
         raise _bad("pairs", f"at most {PAIRS_MAX} pairs in one request")
     shared = {name: payload[name] for name in PAIR_FIELDS if name in payload}
-    pairs = []
+    pairs: list[Pair] = []
+    taken: dict[Place, int] = {}
     for number, item in enumerate(listed):
         where = f"pairs[{number}]."
         if not isinstance(item, Mapping):
             raise _bad(where.rstrip("."), "expected a mapping with source and destination")
         _known(item, PAIR_FIELDS, where)
         pairs.append(_pair({**shared, **item}, kind, where))
+        first = taken.setdefault(replace(pairs[-1].destination, credential=""), number)
+        if pairs[-1].destination.tag and not same_images(pairs[first], pairs[-1]):
+            raise _bad(f"{where}destination", TAKEN.format(first))
     return tuple(pairs)
+
+
+def same_images(one: Pair, other: Pair) -> bool:
+    """Whether two pairs for one tag ask for the same; otherwise chance decides what the tag ends as."""
+    return (one.source, one.platforms) == (other.source, other.platforms)
 
 
 def _pair(item: Mapping[str, Any], kind: str, where: str) -> Pair:

@@ -191,6 +191,21 @@ def test_more_pairs_than_a_job_takes_are_refused_with_the_files_name(
     )
 
 
+def test_two_images_for_one_tag_are_named_with_their_line(tmp_path: Path) -> None:
+    """The second one is the fault; the first is named by its number."""
+    text = """version: 1
+platforms: [linux/amd64]
+pairs:
+  - {source: a.example/x:1, destination: c.example/y}
+  - {source: a.example/x:1, destination: c.example/y}
+  - source: b.example/x:1
+    destination: c.example/y
+"""
+    assert faults(tmp_path, text) == [
+        "images.yaml, line 7, pairs[2].destination: pairs[0] puts another image there; give each its own tag"
+    ]
+
+
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     """The operating system's reason and a remedy, no traceback."""
     found = jobfile.read(tmp_path / "none.yaml")

@@ -31,6 +31,27 @@ def spelled(place: Place) -> str:
     return f"{place.kind} {place.host}/{place.repository}:{place.tag}{digest}"
 
 
+def test_two_images_for_one_tag_are_refused() -> None:
+    """Chance would decide which of them the tag ends as, and both would be reported as done."""
+    with pytest.raises(RequestError, match=r"pairs\[0\] puts another image there") as caught:
+        parse(
+            pairs=[
+                {"source": "a.example/x:1", "destination": "c.example/y"},
+                {"source": "a.example/x:2", "destination": "c.example/y"},
+                {"source": "b.example/x:1", "destination": "c.example/y:1"},
+            ]
+        )
+    assert caught.value.fields["field"] == "pairs[2].destination"
+
+
+def test_a_pair_may_be_there_twice() -> None:
+    """Lists are put together from others; the same image for one tag leaves nothing to chance."""
+    pair = {"source": "a.example/x:1", "destination": "c.example/y"}
+    untagged = {"source": f"a.example/x@{DIGEST}", "destination": "c.example/z"}
+    other = {"source": f"a.example/x@{DIGEST.replace('ab', 'cd')}", "destination": "c.example/z"}
+    assert len(parse(pairs=[pair, pair, untagged, other]).pairs) == 4
+
+
 def test_the_smallest_request_is_a_copy_of_latest() -> None:
     """A tag that nobody wrote is `latest`, and the destination takes the source's."""
     request = parse(source="alpine", destination="mirror.example/alpine")
