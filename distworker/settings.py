@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -79,6 +79,13 @@ def _with_port(value: str) -> str:
     return value
 
 
+def _proxy(value: str) -> str:
+    parts = urlsplit(_with_port(value))
+    if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise ValueError("expected a URL such as http://proxy.example.com:3128")
+    return value
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -96,7 +103,7 @@ class StoreSettings(_Strict):
     path_style: bool = True
     unsigned_payload: bool = True
     ca_file: str = ""
-    proxy: str = Field(default="", repr=False)
+    proxy: Annotated[str, AfterValidator(_proxy)] = Field(default="", repr=False)
     folder: str = ""
 
 
@@ -145,13 +152,18 @@ class Settings(BaseSettings):
 
     @property
     def broker(self) -> str:
-        """The broker's URL: `broker_url`, or the ledger's server with another database."""
+        """The broker's URL: `broker_url`, or the ledger's own database.
+
+        Never a neighbouring one by itself: two fleets in databases of their own would meet in it, and the
+        workers of one would take the messages of the other.
+        """
         if self.broker_url:
             return self.broker_url
         parts = urlsplit(self.redis_url)
         if parts.scheme == "unix":
-            return "redis+socket://" + parts.path
-        return parts._replace(path="/1" if parts.path in {"", "/", "/0"} else "/0").geturl()
+            database = parse_qs(parts.query).get("db", ["0"])[0]
+            return f"redis+socket://{parts.path}?virtual_host={database}"
+        return self.redis_url
 
 
 class RegistrySettings(_Strict):
@@ -159,7 +171,7 @@ class RegistrySettings(_Strict):
 
     plain_http: bool = False
     ca_file: str = ""
-    proxy: str = Field(default="", repr=False)
+    proxy: Annotated[str, AfterValidator(_proxy)] = Field(default="", repr=False)
     max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
     upload_mode: Literal["auto", "monolithic", "patch"] = "auto"
     token_realms: tuple[str, ...] = ()

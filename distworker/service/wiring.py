@@ -149,7 +149,7 @@ def build_ledger(settings: Settings) -> RedisLedger:
     """The ledger in Redis."""
     from distworker.state.ledger import RedisLedger  # noqa: PLC0415 - see the module text
 
-    return RedisLedger(settings.redis_url, settings.redis_prefix)
+    return RedisLedger(settings.redis_url, f"{settings.redis_prefix}:")
 
 
 def build_producer(settings: Settings) -> Producer:

@@ -77,8 +77,8 @@ class Fleet:
 
     def write(self) -> None:
         """Write the settings files as they now are."""
-        broker = f'broker_url = "{self.broker or self.valkey.url(0)}"\n'
-        head = f'redis_url = "{self.valkey.url(1)}"\n{broker}{self.more}\n'
+        broker = f'broker_url = "{self.broker}"\n' if self.broker else ""
+        head = f'redis_url = "{self.valkey.url(0)}"\n{broker}{self.more}\n'
         write_private(self.config / "distworker.toml", head + self.store)
         tables = (
             f'["{host}"]\n' + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())

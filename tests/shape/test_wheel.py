@@ -22,8 +22,14 @@ IGNORED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "di
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    """The wheel, built without network from a copy of the tree (a build leaves files behind)."""
-    tree = tmp_path_factory.mktemp("wheel") / "tree"
+    """What the build makes, opened."""
+    with zipfile.ZipFile(built_wheel(tmp_path_factory.mktemp("wheel"))) as opened:
+        yield opened
+
+
+def built_wheel(folder: Path) -> Path:
+    """The wheel, built without network from a copy of the tree in `folder` (a build leaves files behind)."""
+    tree = folder / "tree"
     shutil.copytree(ROOT, tree, ignore=IGNORED)
     subprocess.run(
         [
@@ -41,8 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
         env={**os.environ, "PYTHONWARNINGS": "default"},
     )
     (path,) = (tree / "out").glob("*.whl")
-    with zipfile.ZipFile(path) as opened:
-        yield opened
+    return path
 
 
 def test_only_the_library_and_its_metadata_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:

@@ -168,16 +168,16 @@ def test_no_secret_is_ever_shown(place: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("redis", "broker"),
     [
-        ("redis://h:1/1", "redis://h:1/0"),
-        ("redis://h:1/0", "redis://h:1/1"),
-        ("redis://h:1", "redis://h:1/1"),
-        ("rediss://u:p@h:1/4", "rediss://u:p@h:1/0"),
+        ("redis://h:1/1", "redis://h:1/1"),
+        ("rediss://u:p@h:1/4", "rediss://u:p@h:1/4"),
+        ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock?virtual_host=0"),
     ],
 )
-def test_the_broker_is_another_database_of_the_same_server(
+def test_the_broker_is_the_ledgers_own_database_unless_named(
     redis: str, broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One Redis is enough to start with; the ledger and the queues stay apart."""
+    """One Redis is enough to start with, and fleets in different databases never meet in a third one."""
     monkeypatch.setenv("DISTWORKER_REDIS_URL", redis)
     assert load().settings.broker == broker
 
@@ -267,3 +267,17 @@ def test_shown_leaves_ordinary_values_alone() -> None:
     """Only the part of a URL before its @ is hidden."""
     assert shown("redis://h:1/0") == "redis://h:1/0"
     assert shown("repo@sha256:ab") == "repo@sha256:ab"
+
+
+@pytest.mark.parametrize("text", ["junk", "proxy:3128", "ftp://p:1", "http://", "http://p:none"])
+def test_a_proxy_that_is_none_is_refused_where_it_stands(
+    text: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Used as it is, it would fail later with the registry's name in the error."""
+    (place / "registries.toml").write_text(f'["r.example"]\nproxy = "{text}"\n')
+    with pytest.raises(ConfigInvalid, match="proxy"):
+        load(str(place))
+    monkeypatch.setenv("DISTWORKER_STORE_PROXY", text)
+    (place / "registries.toml").unlink()
+    with pytest.raises(ConfigInvalid, match=r"(?i)proxy"):
+        load()
