@@ -23,14 +23,14 @@ LAYER = 300_000
 def test_a_multi_arch_image_arrives_whole_and_each_blob_is_read_once(
     s3_fleet: Fleet, ends: tuple[DockerRegistry, DockerRegistry], tmp_path: Path
 ) -> None:
-    """Index, attestation, shared layers; two workers; a real S3 store."""
+    """Index, attestation, shared layers; two workers of one slot, at a slow source; a real S3 store."""
     source, destination = ends
     image = push_index(tmp_path, f"{source.host}/team/app:1", LAYER)
-    s3_fleet.know(source.host)
     s3_fleet.know(destination.host)
-    s3_fleet.start_workers(2, slots=1)
-
-    ran = s3_fleet.run("copy", image.reference, f"{destination.host}/mirror/app:1", "--json")
+    with ThrottlingProxy(("127.0.0.1", source.port), rate=1_000_000) as slow:
+        s3_fleet.know(slow.host)
+        s3_fleet.start_workers(2, slots=1)
+        ran = s3_fleet.run("copy", f"{slow.host}/team/app:1", f"{destination.host}/mirror/app:1", "--json")
 
     assert ran.code == 0, ran.text
     assert digest_at(f"{destination.host}/mirror/app:1") == image.digest
