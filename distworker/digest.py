@@ -1,6 +1,6 @@
 """Digests: the names by which bytes are known, and the only way to prove that bytes match a name.
 
-`Digest` is text that passed the strict grammar (protocol.md S17: checked before it is used in a URL, a store
+`Digest` is text that passed the strict grammar (CVE-2024-3727: checked before it is used in a URL, a store
 key or a log). `Hasher` hashes while streaming; `Hasher.verify` gives a `Verified`, which nothing else makes
 and which a store demands before it lets a blob be seen.
 """

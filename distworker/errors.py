@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-#: Longest message kept from outside; registries send whole web pages (protocol case F03).
+#: Longest message kept from outside; registries send whole web pages.
 MESSAGE_LIMIT = 500
 
 

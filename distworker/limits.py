@@ -1,4 +1,4 @@
-"""Limits that keep one hostile or broken answer from costing more than itself (protocol.md 6.5).
+"""Limits that keep one hostile or broken answer from costing more than itself.
 
 They are constants of the protocol and of our own bookkeeping, not settings: no operator needs to tune them,
 and one table shows them all. Sizes are bytes.
@@ -45,7 +45,7 @@ JSON_DEPTH_MAX: Final = 64
 MEDIA_TYPE_MAX: Final = 255
 #: Largest blob; the largest model layers known are around 100 GiB.
 BLOB_MAX: Final = 256 * GIB
-#: Blobs up to this size may ride inside plan and publish steps (design.md section 3).
+#: Blobs up to this size may ride inside plan and publish steps.
 SMALL_BLOB: Final = 64 * KIB
 
 # --- one listing --------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 in it.
 
 `setup` is called once per process by the faces; everything else logs with `logging.getLogger(__name__)`, the
-sentence as message and values in `extra=`. Times are UTC. Redaction (protocol.md S14) sees the message, the
+sentence as message and values in `extra=`. Times are UTC. Redaction sees the message, the
 exception and every extra, and works by marks: header names, parameter names, userinfo in URLs, bearer tokens.
 It is the last net, not a licence: secrets are not passed to loggers in the first place.
 """

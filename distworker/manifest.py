@@ -1,7 +1,7 @@
 """Manifests: raw bytes in, a checked view out. The bytes are the manifest; the view is only for deciding.
 
 Parsing is strict, because two readers that understand the same bytes differently are an attack
-(CVE-2021-41190, protocol.md 2.5 and 6.4): duplicate keys, keys in another letter case, a list that is also an
+(CVE-2021-41190): duplicate keys, keys in another letter case, a list that is also an
 image, conflicting types and wrong kinds are refused. Unknown fields and unknown media types are fine and
 survive, because the bytes do. Nothing here ever writes a manifest.
 """
@@ -201,7 +201,7 @@ def _is_schema1(document: Mapping[str, Any]) -> bool:
 
 
 def _media_type(document: Mapping[str, Any], stated: str) -> str:
-    """The manifest's type: header and body must agree, and both with the shape (protocol.md 2.5)."""
+    """The manifest's type: header and body must agree, and both with the shape."""
     _exact_keys(document, _MANIFEST_KEYS, "the manifest")
     if "manifests" in document and any(key in document for key in ("layers", "config", "fsLayers", "blobs")):
         raise ManifestInvalid("the manifest is both a list of manifests and an image")
@@ -346,7 +346,7 @@ def _text(value: str) -> str:
 
 
 def _check_sizes(view: Mapping[str, Any]) -> None:
-    """S20: one digest cannot have two sizes; a reader that trusted the wrong one would cut or wait for
+    """One digest cannot have two sizes; a reader that trusted the wrong one would cut or wait for
     ever."""
     sizes: dict[Digest, int] = {}
     for descriptor in _all_descriptors(view):

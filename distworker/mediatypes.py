@@ -1,7 +1,7 @@
 """Media types of manifests, configs and layers: the few words a faithful copier must know.
 
 A copier needs to tell a list of manifests from an image-shaped manifest, and a layer that its registry may
-lack from one it must have (protocol.md section 3). Everything else is opaque and copied as it is, so there is
+lack from one it must have (image-spec). Everything else is opaque and copied as it is, so there is
 no list of "allowed" types here and there never will be: the spec forbids refusing unknown ones.
 """
 
@@ -28,7 +28,7 @@ INDEX_TYPES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 #: Types that name a config and layers.
 MANIFEST_TYPES: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 SCHEMA1_TYPES: Final = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
-#: What web servers and CDNs say when they do not know: such an answer decides nothing (protocol.md 2.5).
+#: What web servers and CDNs say when they do not know: such an answer decides nothing.
 GENERIC_TYPES: Final = frozenset(
     {"", "text/plain", "application/json", "application/octet-stream", "binary/octet-stream"}
 )

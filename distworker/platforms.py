@@ -1,7 +1,7 @@
 """Platforms: operating system, CPU architecture and variant of an image, and when one matches another.
 
 Spelled as `os/architecture[/variant]`, with a Windows build in brackets after the OS:
-`windows(10.0.17763)/amd64`. The matching rules are those of moby's puller (seed.md P14), so that the same
+`windows(10.0.17763)/amd64`. The matching rules are those of moby's puller, so that the same
 words choose the same image. `unknown/unknown` marks BuildKit attestations and is not a platform anyone runs.
 """
 

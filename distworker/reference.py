@@ -1,6 +1,6 @@
 """Image references: `[host/]repository[:tag][@digest]`, parsed once and from then on never text again.
 
-Grammar and normalisation are those of distribution/reference (protocol.md section 1): `alpine` is
+Grammar and normalisation are those of distribution/reference: `alpine` is
 `docker.io/library/alpine`, and upper case is allowed only in hosts and tags. URLs, scopes and store keys are
 built from the parsed object, never from what a person typed. Messages never echo the input: it may hold a
 password.

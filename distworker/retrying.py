@@ -1,7 +1,7 @@
 """Retry arithmetic: how long to wait before asking again, and how long a server asked us to wait.
 
 Pure functions of their arguments; nothing here sleeps or reads a clock, so every case can be tabled. Waits
-are seconds (protocol.md 4.2).
+are seconds (RFC 9110, 10.2.3).
 """
 
 from __future__ import annotations

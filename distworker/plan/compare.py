@@ -2,8 +2,8 @@
 
 The destination itself is asked, blob by blob; hints of the ledger only suggest repositories to mount from
 and are never evidence. A copy in the store may be used after the source, asked with this image's own
-credential, said that it has the blob too (protocol.md S22). An external layer that neither end has stays
-where it is: its `urls` are not followed and the manifest is copied as it is (protocol.md section 3).
+credential, said that it has the blob too. An external layer that neither end has stays
+where it is: its `urls` are not followed and the manifest is copied as it is.
 """
 
 from __future__ import annotations

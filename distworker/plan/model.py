@@ -108,7 +108,7 @@ class BlobMove:
 
     `mount_from` is a repository of the destination's origin to try first. `proven`: this image's own
     credential was seen to read the blob at `source`, so a copy that others left in the store may be used
-    (protocol.md S22). `counted`: these bytes are in the job's counters already, so what is saved on this
+    `counted`: these bytes are in the job's counters already, so what is saved on this
     second way is not counted again (see `JobView`).
     """
 

@@ -1,7 +1,7 @@
 """Tag → pinned digest → the tree of manifests, each checked by digest and kept in the store.
 
 The tag is asked once; everything after that goes by digest. A manifest that the store keeps already is used
-only after the source, asked with this image's own credential, said that it has it too (protocol.md S22):
+only after the source, asked with this image's own credential, said that it has it too:
 that costs a HEAD, which Docker Hub does not count, instead of a GET, which it does.
 
 With platforms wanted, an index is replaced by the one child that matches, as `docker pull` does; its own
@@ -50,7 +50,7 @@ class Source:
         if place.digest is not None:
             return place.digest
         head = self._end.head(place.tag)
-        # A GET after a 404 tells the reason, and some registries answer only that (protocol.md 2.5).
+        # A GET after a 404 tells the reason, and some registries answer only that.
         return head.digest if head is not None else self._kept(self._end.get(place.tag)).digest
 
     def root(self, place: Place, pinned: Digest) -> Manifest:
@@ -159,7 +159,7 @@ def blobs_of(tree: ImageTree) -> tuple[Descriptor, ...]:
     """Every blob the image needs, each once.
 
     Raises:
-        ManifestInvalid: the same digest with two sizes (protocol.md S20).
+        ManifestInvalid: the same digest with two sizes.
         LimitExceeded: more than one plan may hold.
     """
     found = unique(blob for group in (*(m.blobs for m in tree.manifests), tree.loose) for blob in group)

@@ -1,9 +1,9 @@
-"""Logging in: from a 401 to the next `Authorization`, or to a typed refusal (protocol.md 2.4).
+"""Logging in: from a 401 to the next `Authorization`, or to a typed refusal.
 
 An `Authenticator` serves one registry and one credential for a whole process; an `Attempt` is its memory of
 one logical request: at most two token requests, never a second try with what was just refused. Sending the
 token request is passed in, so all of it runs without sockets. Secrets go to the registry itself and to
-trusted realms only (S2); a realm that may not have them ends the request, it is not asked anonymously behind
+trusted realms only; a realm that may not have them ends the request, it is not asked anonymously behind
 the operator's back.
 """
 
@@ -198,7 +198,7 @@ class Attempt:
             return token
 
     def _realm(self, chosen: Challenge, credential: Credential | None) -> str:
-        """The realm's address, if it may be asked (S2)."""
+        """The realm's address, if it may be asked."""
         realm = urljoin(f"{self._auth.registry}/v2/", chosen.realm).partition("#")[0]
         try:
             origin = origin_of(realm)

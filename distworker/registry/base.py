@@ -21,7 +21,7 @@ Chunk: TypeAlias = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """What HEAD says of a manifest: a hint, never evidence (protocol.md 2.5)."""
+    """What HEAD says of a manifest: a hint, never evidence (distribution-spec, "Pulling manifests")."""
 
     digest: Digest
     media_type: str

@@ -3,7 +3,7 @@
 Every (re)connect starts at the registry, which signs a fresh address of its storage; the last chunk is handed
 out only after size and digest agree; a server that ignores or garbles Range is read from the start with the
 bytes already handed out skipped, and since the hash is over what was handed out, nothing can be spliced
-(protocol.md 2.7).
+(distribution-spec, "Pulling blobs").
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from distworker.registry.http import BACKOFF
 from distworker.registry.waits import FREE_RECONNECT_BYTES, FREE_RECONNECT_SECONDS, RECONNECTS_MAX
 
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
-#: What a storage host says when its signed address got too old (protocol.md 4.3).
+#: What a storage host says when its signed address got too old.
 _EXPIRED: Final = frozenset({400, 401, 403, 410})
 #: Bytes read at once. Larger is not faster (128 KiB is slower), and a slot with a tee may hold seven of them.
 CHUNK: Final = 1 << 18

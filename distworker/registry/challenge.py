@@ -2,7 +2,7 @@
 
 Several challenges may share a header or stand in several headers; commas hide in quoted strings; schemes and
 parameter names come in any letter case (Nexus sends BASIC). A challenge that cannot be read is skipped, so
-that a good one beside it still counts (protocol.md 2.2). No sockets here, and nothing raises.
+that a good one beside it still counts (RFC 9110, 11.6.1). No sockets here, and nothing raises.
 """
 
 from __future__ import annotations

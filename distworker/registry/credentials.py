@@ -1,6 +1,6 @@
 """Credentials: secrets that know where they may go.
 
-A `Credential` is bound to origins and cannot put itself into a header for any other (protocol.md S1); its
+A `Credential` is bound to origins and cannot put itself into a header for any other; its
 repr is masked. A `CredentialSource` finds one by host or by the id an operator gave it. Files are read at
 use, so that a rotated password is seen, and read again only when they changed. Nothing here looks at the
 environment or runs a helper: a service reads only what its operator named.
@@ -143,7 +143,7 @@ class ConfiguredCredentials:
 class DockerConfig:
     """The `auths` of a docker `config.json` (also a Kubernetes `.dockerconfigjson`); a missing file has none.
 
-    Keys match on host and port exactly; `https://host/v1/` counts as `host` (protocol.md section 5).
+    Keys match on host and port exactly; `https://host/v1/` counts as `host`.
     """
 
     def __init__(self, path: Path) -> None:

@@ -3,7 +3,7 @@ thread.
 
 `adapter()` gives the calling thread's `HTTPAdapter`, made on first use and again after a fork, so no two
 threads or processes share a connection. The adapter is used without `requests.Session`: a session would read
-.netrc and proxy variables, keep cookies and walk redirects, none of which may happen here (protocol.md 2.0).
+.netrc and proxy variables, keep cookies and walk redirects, none of which may happen here.
 """
 
 from __future__ import annotations

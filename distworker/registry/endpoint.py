@@ -1,4 +1,4 @@
-"""The addresses of one registry's API, built from checked names only (protocol.md 1.3, S17)."""
+"""The addresses of one registry's API, built from checked names only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """From what went wrong on the wire to a typed error: which class, which sentence, whether waiting helps.
 
-Exceptions are classified by walking their cause chain (protocol.md 2.0), replies by status first, then by the
+Exceptions are classified by walking their cause chain, replies by status first, then by the
 registry's code and words (2.13, 4.3). Foreign text is cut, cleaned and redacted; addresses never get in.
 """
 
@@ -49,7 +49,7 @@ from distworker.retrying import parse_retry_after
 if TYPE_CHECKING:
     from distworker.registry.call import Reply
 
-#: Statuses that the same request may not meet again (protocol.md 4.3).
+#: Statuses that the same request may not meet again.
 TRANSIENT: Final = frozenset({408, 425, 429, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 #: What OpenSSL says when the other side does not speak TLS at all.
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")

@@ -3,7 +3,7 @@
 `HTTP.send` also retries in place what a moment heals (connection faults, 5xx, 429 with a short wait) for
 requests whose body can be sent again; longer patience belongs to the ledger, so a longer wait becomes an
 error with `delay`. Redirects are walked by hand: `Authorization` exists only towards the registry's own
-origin, cookies do not exist, and a write never turns into a GET (protocol.md 2.0, S4, S10).
+origin, cookies do not exist, and a write never turns into a GET.
 """
 
 from __future__ import annotations

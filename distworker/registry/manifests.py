@@ -1,4 +1,4 @@
-"""Manifests: HEAD, GET and PUT, byte for byte (protocol.md 2.5, 2.10).
+"""Manifests: HEAD, GET and PUT, byte for byte.
 
 The bytes are hashed against the digest that was asked for; what headers say is checked too, and never
 believed instead. Nothing is ever re-serialised.

@@ -1,4 +1,4 @@
-"""Mounting a blob from another repository of the same registry (protocol.md 2.9).
+"""Mounting a blob from another repository of the same registry (distribution-spec, "Mounting a blob").
 
 One POST: 201 is a mount, 202 an ordinary session that must be used or cancelled, anything else a refusal,
 after which an ordinary session is opened. A refusal never fails the job.

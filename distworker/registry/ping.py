@@ -1,4 +1,4 @@
-"""Is a registry there, and does it take our login? `GET /v2/` (protocol.md 2.1)."""
+"""Is a registry there, and does it take our login? `GET /v2/` (distribution-spec, "Determining Support")."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A `HostProfile` comes from `registries.toml` (through wiring) or from these defaults. https is the rule; plain
 http only where an operator wrote it for this very host:port, never guessed from an address. Docker Hub is the
-one name that is not an endpoint (protocol.md 1.2 rule 5).
+one name that is not an endpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HUB: Final = "docker.io"
 HUB_ALIASES: Final = frozenset({HUB, "index.docker.io", "registry-1.docker.io"})
 HUB_ENDPOINT: Final = "registry-1.docker.io"
 
-#: Registries whose token server is another host by their maker's design (protocol.md S2).
+#: Registries whose token server is another host by their maker's design.
 BUILT_IN_REALMS: Final = {HUB_ENDPOINT: "auth.docker.io", "registry.gitlab.com": "gitlab.com"}
 
 UploadMode = Literal["auto", "monolithic", "patch"]

@@ -1,7 +1,7 @@
 """One verified TLS context per set of roots, built once and shared.
 
 Building a context reloads every root certificate; done per connection that costs 15 ms of CPU. Certificates
-and host names are always checked; there is no switch (protocol.md S13a). An extra CA is added to the system's
+and host names are always checked; there is no switch. An extra CA is added to the system's
 roots, never in their place.
 """
 

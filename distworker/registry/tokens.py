@@ -1,7 +1,7 @@
 """Bearer tokens: asking a token server, and remembering what it gave until it gets old.
 
 `TokenRequest` and `read_token` are plain values over the wire format of distribution's token spec and of
-OAuth 2 (protocol.md 2.3); sending is someone else's work, so all of it is tested without sockets. Tokens are
+OAuth 2; sending is someone else's work, so all of it is tested without sockets. Tokens are
 never parsed: they are opaque, and nothing is decided from what is inside.
 """
 

@@ -4,7 +4,7 @@ One PUT with the whole body is the rule, a streamed PATCH and an empty PUT the f
 refuse it (remembered per registry). A commit is not idempotent and its reply may get lost after minutes of
 hashing, so an unknown outcome is settled by HEAD before anything is sent again (GHCR: 40 of 51 such failures
 had been stored). Locations are capabilities: used to the letter, never logged, and without credentials on
-another origin (protocol.md 2.8).
+another origin (distribution-spec, "Pushing blobs").
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from distworker.registry.urls import origin_of, resolve, with_query
 from distworker.registry.waits import CANCEL_TIMEOUT, COMMIT_TIMEOUT, SESSIONS_MAX
 
 _STORED: Final = frozenset({200, 201, 202, 204})
-#: Refusals of one PUT with the whole body that a PATCH may pass (protocol.md 2.8, table of providers).
+#: Refusals of one PUT with the whole body that a PATCH may pass.
 _NOT_MONOLITHIC: Final = frozenset({405, 411, 413, 415, 416, 501})
 #: Codes of a session the registry no longer knows.
 _LOST: Final = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UNKNOWN", "RANGE_INVALID"})

@@ -16,7 +16,7 @@ READ_TIMEOUT: Final = 60.0
 SEND_TIMEOUT: Final = 60.0
 #: Bytes handed to the socket at once, so that SEND_TIMEOUT means at least 17 KiB/s.
 SEND_PIECE: Final = 1 << 20
-#: Seconds for the reply to a commit: the server may hash and copy the whole blob first (protocol.md 2.8).
+#: Seconds for the reply to a commit: the server may hash and copy the whole blob first.
 COMMIT_TIMEOUT: Final = 300.0
 #: Seconds for clean-up that nobody waits for.
 CANCEL_TIMEOUT: Final = 10.0
@@ -26,7 +26,7 @@ TRIES: Final = 4
 #: First and longest pause (seconds) between them; full jitter.
 BACKOFF_BASE: Final = 0.5
 BACKOFF_CAP: Final = 8.0
-#: Seconds to stay away after a counted limit without a date: such windows slide over hours (protocol.md 4.1).
+#: Seconds to stay away after a counted limit without a date: such windows slide over hours.
 LIMIT_WAIT: Final = 900.0
 #: Seconds to stay away when throttled without a date and in-place waits did not help.
 THROTTLE_WAIT: Final = 30.0
@@ -36,17 +36,17 @@ FREE_RECONNECT_BYTES: Final = 1 << 20
 FREE_RECONNECT_SECONDS: Final = 60.0
 #: Reconnects of one blob in all, however much progress each made.
 RECONNECTS_MAX: Final = 50
-#: Upload sessions opened for one blob before it is given back (protocol.md 2.8).
+#: Upload sessions opened for one blob before it is given back.
 SESSIONS_MAX: Final = 3
 
-#: Token requests that one logical request may cause (protocol.md 2.4).
+#: Token requests that one logical request may cause (distribution's token specification).
 TOKEN_REQUESTS_MAX: Final = 2
-#: A token lives at least this long (seconds), whatever it says (protocol.md 2.3, distribution's token spec).
+#: A token lives at least this long (seconds), whatever it says (distribution's token specification).
 TOKEN_LIFE_MIN: Final = 60.0
 #: Tokens are renewed at this share of their life, and at least this many seconds before its end.
 TOKEN_RENEW_AT: Final = 0.8
 TOKEN_MARGIN: Final = 5.0
 #: Tokens kept per origin and credential; one per repository in use.
 TOKENS_KEPT: Final = 1024
-#: Seconds a refused login is not tried again: Docker Hub locks the account for ten minutes (protocol.md 4.1).
+#: Seconds a refused login is not tried again: Docker Hub locks the account for ten minutes.
 BAD_LOGIN_MEMORY: Final = 600.0

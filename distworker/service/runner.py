@@ -50,7 +50,7 @@ T = TypeVar("T")
 #: Takes steps that were admitted and brings each to a free worker; may raise InfrastructureError.
 Dispatcher = Callable[[Sequence[Admitted]], None]
 
-#: A lease lasts 12 s (design.md 3.4), so two beats in a row may be lost before it runs out.
+#: A lease lasts 12 s (`state/rules.py`), so two beats in a row may be lost before it runs out.
 BEAT_SECONDS: Final = 4.0
 #: Overdue steps are looked for once a second by one elected process; the others only pump.
 UPKEEP_SECONDS: Final = 1.0

@@ -28,7 +28,7 @@ ROUTES: Final[Mapping[str, tuple[str, str]]] = {
     names.EXPAND: (names.EXPAND_JOB, names.QUEUE_CONTROL),
 }
 
-#: Bounded publishes (celery.md 6): a half-open connection must not hold a worker's slot or a person's
+#: Bounded publishes: a half-open connection must not hold a worker's slot or a person's
 #: terminal.
 REDIS_OPTIONS: Final[Mapping[str, Any]] = {
     "socket_timeout": 30,

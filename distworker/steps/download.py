@@ -6,7 +6,7 @@ same pass also feeds it (`tee.py`); whatever happens on that side, the download 
 upload step it finished on the way.
 
 Wrong bytes of a clean read are read once more, on a connection of their own and for the store only; what is
-wrong twice is wrong (protocol.md 2.7). Blobs of one chunk were read twice by the registry port already.
+wrong twice is wrong. Blobs of one chunk were read twice by the registry port already.
 """
 
 from __future__ import annotations

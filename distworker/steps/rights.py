@@ -1,6 +1,6 @@
 """May this image use the copy that the store has? The cache is shared storage, not shared rights.
 
-Knowing a digest must not be enough to read another's private layer (protocol.md S22): unless this step's own
+Knowing a digest must not be enough to read another's private layer: unless this step's own
 way of reading brought the copy, its source must give the blob to its own credential.
 """
 

@@ -33,7 +33,7 @@ BUFFER_BYTES: Final = MIB
 #: Seconds the download waits for room. A destination this slow holds up the source's connection; later is
 #: better.
 STALL: Final = 10.0
-#: Seconds to wait for the destination's last answer: GHCR takes 11 s to commit 700 MB (protocol.md 2.8).
+#: Seconds to wait for the destination's last answer: GHCR takes 11 s to commit 700 MB.
 COMMIT: Final = 120.0
 #: A stop request is heard this soon.
 _SLICE: Final = 0.25

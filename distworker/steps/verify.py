@@ -9,7 +9,7 @@ from distworker.plan.ends import End
 
 def reads_back(end: End, reference: str, manifest: Manifest) -> bool:
     """Does `reference` lead to exactly this manifest? A HEAD that agrees is enough; one that does not, or
-    says nothing, is only a hint (protocol.md 2.5), so the bytes themselves are fetched and hashed."""
+    says nothing, is only a hint, so the bytes themselves are fetched and hashed."""
     head = end.head(reference)
     if head is not None and head.digest == manifest.digest:
         return True

@@ -1,7 +1,6 @@
 """Pull into the store, push out of it, and the choices that both share with copy: tags, digests, platforms.
 
-Rows of the feature list at this stage: one image (A4, A5), tag and digest and all tags (P1-P3, P5, P7, U2),
-lists and platforms (P13-P16), what is there already (P21, U10, U12), exact manifests (U19, U20).
+One image, tag and digest and all tags, lists and platforms, what is there already, and exact manifests.
 """
 
 from __future__ import annotations

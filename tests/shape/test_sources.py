@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from distworker import names
 
 ROOT = Path(__file__).parents[2]
 CODE = ("distworker", "tasks", "deploy", "bench", "tests")
+#: Pages of the OCI specifications, named with their specification.
+FOREIGN_PAGES = {"descriptor.md", "media-types.md", "spec.md"}
 TASKS = {
     names.SUBMIT_JOB,
     names.EXPAND_JOB,
@@ -117,6 +120,17 @@ def test_no_file_knows_the_machine_it_was_written_on() -> None:
     """Paths of one machine make the project work there and nowhere else."""
     paths = ("/" + "work/", "/" + "tmp/v/", "/" + "root/", "/" + "farm/")
     assert mentions(paths) == []
+
+
+def test_a_page_that_a_source_names_is_there() -> None:
+    """A comment that sends its reader to a page of this project's that does not exist proves nothing."""
+    there = {path.name for path in project_files() if path.suffix == ".md"}
+    named = [
+        (str(path), page)
+        for path in modules(*CODE)
+        for page in re.findall(r"\b[\w-]+\.md\b", (ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert [(path, page) for path, page in named if page not in there | FOREIGN_PAGES] == []
 
 
 def test_task_names_are_spelled_only_once() -> None:

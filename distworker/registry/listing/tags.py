@@ -1,4 +1,4 @@
-"""All tags of a repository, page by page (protocol.md 2.6).
+"""All tags of a repository, page by page (distribution-spec, "Listing Tags").
 
 `Link` is followed as it is written (Quay, ECR Public and others put their own cursors in it) but only within
 the registry's own origin. A page that adds nothing, a page seen before and any limit ends the walk with an

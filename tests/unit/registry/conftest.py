@@ -1,7 +1,7 @@
 """Shared by the registry tests: a fake registry with a client on it, and a watch over secrets.
 
 Everything secret in these tests is spelled with `SECRET` in it; `fails` and the log watch prove that it never
-reaches an error, a repr, a pickle, a traceback or a log line (protocol case F04).
+reaches an error, a repr, a pickle, a traceback or a log line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Challenges are read as registries write them (protocol.md 2.2)."""
+"""Challenges are read as registries write them (RFC 9110, 11.6.1)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Credentials are found by exact host, read from files at use, and shown to nobody (protocol.md section 5,
-S1)."""
+"""Credentials are found by exact host, read from files at use, and shown to nobody."""
 
 from __future__ import annotations
 

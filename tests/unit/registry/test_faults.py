@@ -1,4 +1,4 @@
-"""Foreign error texts become stable codes and clean sentences (protocol.md 2.13, 4.3; case F03)."""
+"""Foreign error texts become stable codes and clean sentences."""
 
 from __future__ import annotations
 

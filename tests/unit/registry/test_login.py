@@ -1,5 +1,4 @@
-"""Logging in against scripted servers: challenges, tokens, refusals, realms (protocol.md 2.4, S2; cases
-A01-A12)."""
+"""Logging in against scripted servers: challenges, tokens, refusals, realms."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Reading manifests and blobs from registries that lie, break and redirect (protocol.md 2.5, 2.7; cases M and
-B)."""
+"""Reading manifests and blobs from registries that lie, break and redirect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listing tags through pages that registries link in their own ways (protocol.md 2.6; cases L01, L02)."""
+"""Listing tags through pages that registries link in their own ways (distribution-spec, "Listing Tags")."""
 
 from __future__ import annotations
 

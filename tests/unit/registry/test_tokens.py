@@ -1,4 +1,4 @@
-"""Tokens on the wire and in the cache, without sockets (protocol.md 2.3)."""
+"""Tokens on the wire and in the cache, without sockets (distribution's token specification)."""
 
 from __future__ import annotations
 

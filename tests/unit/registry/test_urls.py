@@ -1,4 +1,4 @@
-"""Addresses sent by servers are joined to the letter or refused (protocol.md 2.8 "Location", S10)."""
+"""Addresses sent by servers are joined to the letter or refused."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Sending blobs and manifests to registries that forget, refuse and hang up (protocol.md 2.8-2.10; cases U
-and P)."""
+"""Sending blobs and manifests to registries that forget, refuse and hang up."""
 
 from __future__ import annotations
 
@@ -106,7 +105,7 @@ def test_u15_empty_and_tiny_blobs_have_a_length(rig: RigMaker, data: bytes) -> N
 
 
 def test_a_given_session_is_used(rig: RigMaker) -> None:
-    """A refused mount's session saves the second POST (U11)."""
+    """A refused mount's session saves the second POST."""
     r = rig()
     session = r.client.mount_blob("a/b", DIGEST, "other/x")
     assert session is not None
