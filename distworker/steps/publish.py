@@ -29,7 +29,10 @@ from distworker.steps.waiting import pause
 
 #: What registries say when a manifest names something they do not have (or do not see yet).
 LACKING: Final = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
-#: Seconds waited between tries while the registry does not see what a HEAD shows (protocol.md 2.10).
+#: What docker-registry says while another image links a blob that both share into the same repository: it
+#: reads the half-written link. Our bytes were proved against their digest, so they are not what is wrong.
+RACING: Final = frozenset({"DIGEST_INVALID"})
+#: Seconds waited between tries while the registry does not see what a HEAD shows.
 LAG: Final = (1.0, 2.0, 4.0)
 #: After that the step gives its slot back for this long.
 LAG_DELAY: Final = 15.0
@@ -100,9 +103,11 @@ class _Publishing:
                 if head is None or head.digest != manifest.digest:
                     raise
             except TransferError as error:
-                if error.fields.get("registry_code") not in LACKING:
+                code = error.fields.get("registry_code")
+                if code in LACKING:
+                    self._look(manifest, error)
+                elif code not in RACING or wait is None:
                     raise
-                self._look(manifest, error)
                 if wait is None:
                     raise Unavailable(
                         f"{error.message}; a HEAD shows all of it, so it is tried again later",

@@ -25,6 +25,7 @@ from distworker.errors import (
     Denied,
     DistworkerError,
     ManifestUnknown,
+    ProtocolError,
     RepositoryUnknown,
     TagImmutable,
 )
@@ -65,6 +66,7 @@ class Site:
     hidden: dict[str, set[str]] = field(default_factory=dict)  #: credential → repositories it may not see
     immutable: set[str] = field(default_factory=set)  #: tags
     lag: int = 0  #: manifest PUTs refused although everything is there
+    races: int = 0  #: manifest PUTs answered DIGEST_INVALID although the bytes are right
     no_head: bool = False  #: HEAD of a manifest answers 404
     no_digest_get: bool = False  #: GET of a manifest by digest answers 404
     errors: dict[str, DistworkerError] = field(default_factory=dict)  #: verb → what it raises
@@ -165,6 +167,9 @@ class FakeRegistry:
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         with self.site.call("put_manifest", repository, reference):
             repo = self.site.repository(repository)
+            if self.site.races > 0:
+                self.site.races -= 1
+                raise ProtocolError("400: digest invalid", registry_code="DIGEST_INVALID", status=400)
             if self.site.lag > 0:
                 self.site.lag -= 1
                 raise _lacking("not seen yet")

@@ -443,6 +443,20 @@ def test_a_registry_that_sees_its_blobs_late_gets_a_moment(run: Run, monkeypatch
     assert target.count("upload_blob") == 2
 
 
+@pytest.mark.parametrize(("races", "state"), [(2, "done"), (99, "failed")])
+def test_a_registry_that_trips_over_its_own_links_gets_a_moment(
+    run: Run, monkeypatch: pytest.MonkeyPatch, races: int, state: str
+) -> None:
+    """DIGEST_INVALID for bytes that are right: asked again, but not for ever, and never tagged halfway."""
+    monkeypatch.setattr("distworker.steps.publish.LAG", (0.0, 0.0, 0.0))
+    source, target = sites(run)
+    content = put(source, "team/app", "1", image(BASE))
+    target.races = races
+    outcomes = run.job("j1", copy())
+    assert outcomes[0]["state"] == state
+    assert complete(target, "team/app", content) == (state == "done")
+
+
 def test_a_registry_that_lost_a_blob_gets_it_again(run: Run) -> None:
     """Gone between its upload and the manifest: one more upload from the store, none from the source."""
     source, target = sites(run)
