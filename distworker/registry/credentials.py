@@ -174,6 +174,10 @@ class CredentialSource(Protocol):
         """
         ...
 
+    def check(self, host: str, name: str) -> None:
+        """Raise ConfigInvalid for a `name` that is not defined, or not for `host`; nothing is made."""
+        ...
+
     def refused(self, host: str, name: str, repository: str, credential: Credential) -> None:
         """The registry says that this login expired: what was made or remembered is dropped, so that the next
         `find` makes anew. Never raises.
@@ -186,9 +190,13 @@ class NoCredentials:
 
     def find(self, host: str, name: str = "", repository: str = "") -> Credential | None:
         """None; a name is an error, since nobody defined it."""
+        self.check(host, name)
+        return None
+
+    def check(self, host: str, name: str) -> None:
+        """See `CredentialSource.check`."""
         if name:
             raise _undefined(name)
-        return None
 
     def refused(self, host: str, name: str, repository: str, credential: Credential) -> None:
         """Nothing was found, so nothing is dropped."""
@@ -216,6 +224,11 @@ class ConfiguredCredentials:
             if reason:
                 raise ConfigInvalid(reason, field="credential_helpers", phase=PHASE, registry=wanted)
         return None
+
+    def check(self, host: str, name: str) -> None:
+        """See `CredentialSource.check`."""
+        if name:
+            self._way(canonical_host(host.lower()), name)
 
     def refused(self, host: str, name: str, repository: str, credential: Credential) -> None:
         """See `CredentialSource.refused`."""

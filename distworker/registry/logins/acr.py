@@ -41,7 +41,7 @@ _LIFE: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """An application registered in Entra: its tenant and id, and one of secret, secret file, federated token."""
+    """An application in Entra: its tenant and id, and a secret, a file with it, or a federated token."""
 
     tenant: str
     client_id: str

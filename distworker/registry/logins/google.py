@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -137,10 +136,11 @@ def read_key(text: str, path: str) -> GoogleKey:
         document = json.loads(text)
     if not isinstance(document, dict) or document.get("type") != "service_account":
         raise _bad(path, "is not the JSON key of a service account; make one, or leave key_file out")
-    email, key_id, uri, pem = (document.get(name) for name in _KEY_FIELDS)
-    if not all(isinstance(value, str) and value for value in (email, key_id, uri, pem)):
+    values: list[Any] = [document.get(name) for name in _KEY_FIELDS]
+    if not all(isinstance(value, str) and value for value in values):
         raise _bad(path, f"lacks one of {', '.join(_KEY_FIELDS)}; make a new key")
-    if urlsplit(uri).scheme != "https":
+    email, key_id, uri, pem = values
+    if not uri.startswith("https://"):
         raise _bad(path, "names a token server that is not https; make a new key")
     key: Any = None
     with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):

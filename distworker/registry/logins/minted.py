@@ -80,7 +80,7 @@ class Keeper(Generic[K, V]):
                 return found.credential
             failure = slot.failure or InternalError("a login was neither made nor refused")
         # A copy: one exception raised by many threads would collect the tracebacks of all of them.
-        raise type(failure)(failure.message, **failure.fields)
+        raise copied(failure)
 
     def drop(self, credential: Credential, chosen: Callable[[K], bool]) -> None:
         """Forget this very login where `chosen` says so; one that was made since stays."""
@@ -88,7 +88,7 @@ class Keeper(Generic[K, V]):
             slots = [slot for key, slot in self._slots.items() if chosen(key)]
         for slot in slots:
             with slot.lock:
-                mine = slot.made and slot.made.credential
+                mine = slot.made.credential if slot.made else None
                 if mine is not None and mine.fingerprint == credential.fingerprint:
                     slot.made = None
 
@@ -96,7 +96,7 @@ class Keeper(Generic[K, V]):
         try:
             made = mint()
         except DistworkerError as error:
-            slot.failure = type(error)(error.message, **error.fields)
+            slot.failure = copied(error)
             slot.failed_until = self._clock() + (FAULT_MEMORY if error.retry else REFUSAL_MEMORY)
             if slot.young(self._clock(), 1.0):
                 log.warning("a login could not be renewed, the old one is used to its end: %s", error)
@@ -111,3 +111,8 @@ class Keeper(Generic[K, V]):
             while len(self._slots) > _KEPT_MAX:
                 self._slots.popitem(last=False)
             return slot
+
+
+def copied(error: DistworkerError) -> DistworkerError:
+    """`error` without its traceback and whatever hangs below it."""
+    return type(error)(error.message, retry=error.retry, **error.fields)
