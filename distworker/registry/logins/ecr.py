@@ -14,7 +14,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from distworker.errors import (
     Unauthorized,
     Unavailable,
 )
-from distworker.registry.credentials import PHASE, Credential
+from distworker.registry.credentials import PHASE, Credential, Login
 from distworker.registry.logins.minted import Keeper, Minted
 from distworker.registry.waits import THROTTLE_WAIT
 
@@ -57,10 +57,11 @@ _NO_ACCOUNT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who asks: keys, a profile of the AWS configuration, a role (its ARN) to take on; all may be empty."""
+    """Who asks: an access key as user and password, a profile of the AWS configuration, a role (its ARN) to
+    take on; all may be missing.
+    """
 
-    access_key: str = ""
-    secret_key: str = field(default="", repr=False)
+    keys: Login | None = None
     profile: str = ""
     role: str = ""
 
@@ -120,17 +121,18 @@ class EcrLogin:
     def open(self, host: str, name: str) -> Credential:
         """See `Way.open`."""
         place = place_of(host)
-        return self._kept.get(place, lambda: self._mint(place, host))
+        return self._kept.get(place, lambda: self._mint(place, host, name))
 
     def refused(self, host: str, credential: Credential) -> None:
         """See `Way.refused`."""
         place = place_of(host)
         self._kept.drop(credential, lambda key: key == place)
 
-    def _mint(self, place: Place, host: str) -> Minted[Credential]:
+    def _mint(self, place: Place, host: str, name: str) -> Minted[Credential]:
+        keys = self._account.keys.open(host, name) if self._account.keys else None
         fault: DistworkerError
         try:
-            data = self._ask(place)
+            data = self._ask(place, keys)
         except (aws.BotoCoreError, aws.ClientError) as error:
             fault = _fault(error, host, self._account)
         else:
@@ -138,17 +140,17 @@ class EcrLogin:
         # Raised out here: botocore's exceptions hold the request and must not hang below ours.
         raise fault
 
-    def _ask(self, place: Place) -> Any:
-        session = self._session(place)
+    def _ask(self, place: Place, keys: Credential | None) -> Any:
+        session = self._session(place, keys)
         service = "ecr" if place.account else "ecr-public"
         data = self._client(session, service, place).get_authorization_token().get("authorizationData")
         return data[0] if isinstance(data, list) and data else data
 
-    def _session(self, place: Place) -> Any:
+    def _session(self, place: Place, keys: Credential | None) -> Any:
         mine = self._account
         session = boto3.session.Session(
-            aws_access_key_id=mine.access_key or None,
-            aws_secret_access_key=mine.secret_key or None,
+            aws_access_key_id=keys.username if keys else None,
+            aws_secret_access_key=keys.password if keys else None,
             profile_name=mine.profile or None,
         )
         if not mine.role:
@@ -186,7 +188,7 @@ class EcrLogin:
 def _fault(error: Exception, host: str, account: Account) -> DistworkerError:
     fields: dict[str, Any] = {"phase": PHASE, "registry": host}
     asked = "the AWS account of this machine"
-    if account.access_key or account.profile:
+    if account.keys or account.profile:
         asked = f"the profile {account.profile!r}" if account.profile else "the access key (username)"
     if isinstance(error, _NO_ACCOUNT):
         return ConfigInvalid(

@@ -24,7 +24,7 @@ from distworker.retrying import Backoff
 
 
 class Wire:
-    """A `provider.Send`; see the module text. `registry` is what errors name, `policy` what may be reached."""
+    """A `provider.Send`. `registry` is what errors name, `policy` says what may be reached."""
 
     def __init__(
         self,
