@@ -11,6 +11,7 @@ import contextlib
 import functools
 import http.client
 import io
+import logging
 import os
 import socket
 import ssl
@@ -30,6 +31,21 @@ from distworker.registry import tls
 from distworker.registry.addresses import AddressPolicy
 from distworker.registry.door import Door, Wires
 from distworker.registry.waits import CONNECT_TIMEOUT, SEND_TIMEOUT
+
+
+class _NoQueries(logging.Filter):
+    """Cuts queries out of urllib3's debug lines: they carry upload state and signatures of storage."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets every record pass, shortened."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                one.partition("?")[0] if isinstance(one, str) and "?" in one else one for one in record.args
+            )
+        return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_NoQueries())
 
 
 class _Head(io.RawIOBase):
