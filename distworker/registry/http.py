@@ -34,7 +34,6 @@ from distworker.registry.circuit import Circuit
 from distworker.registry.credentials import Credential
 from distworker.registry.dialer import Dialer
 from distworker.registry.faults import TRANSIENT, Where
-from distworker.registry.pace import Pace
 from distworker.registry.tokens import TokenRequest
 from distworker.registry.urls import Origin, origin_of, resolve
 from distworker.registry.waits import (
@@ -72,7 +71,6 @@ class HTTP:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.origin = origin
-        self._clock = clock
         self.auth = Authenticator(
             origin, realms, find=find, send=self._send_token_request, probe=self._probe, clock=clock
         )
@@ -242,9 +240,9 @@ class HTTP:
                 proxies=self._dialer.proxies,
             )
             self._note(origin_of(url), int(response.status_code))
-            return Reply(response, url, call.where, Pace(self._clock))
-        except AddressRefused as error:
-            fault = AddressRefused(f"{call.where}: {error.message}", **call.where.fields)
+            return Reply(response, url, call.where)
+        except (AddressRefused, ProtocolError) as error:  # of the door, and of what came in
+            fault = type(error)(f"{call.where}: {error.message}", **call.where.fields)
         except DistworkerError:
             raise
         except NETWORK_ERRORS as error:
