@@ -27,6 +27,8 @@ from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF, HTTP
 from distworker.registry.listing import tags as listing
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
+from distworker.registry.sharedtokens import SharedTokenCache, Vault
+from distworker.registry.tokencache import MemoryTokenCache, TokenCache
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
@@ -112,6 +114,7 @@ class RegistryPool:
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
     `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
+    `vault`: where tokens and refused logins are shared with other processes; without one they stay here.
     """
 
     def __init__(
@@ -127,11 +130,13 @@ class RegistryPool:
         policy: AddressPolicy | None = None,
         trust_named: bool = False,
         wires: Wires | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self._policy = policy or AddressPolicy()
         self._trust_named = trust_named
         self._wires = wires
         self._clock = clock
+        self._vault = vault
         self._profiles = {canonical_host(host): profile for host, profile in (profiles or {}).items()}
         self._credentials = credentials or NoCredentials()
         self._user_agent = user_agent
@@ -182,7 +187,9 @@ class RegistryPool:
         http = HTTP(
             origin,
             trusted_realms(origin, profile),
-            find=lambda: self._credentials.find(host, credential),
+            find=lambda repository: self._credentials.find(host, credential, repository),
+            renew=lambda repository, login: self._credentials.refused(host, credential, repository, login),
+            tokens=self._token_cache(),
             dialer=dialer,
             user_agent=self._user_agent,
             backoff=self._backoff,
@@ -190,6 +197,10 @@ class RegistryPool:
             clock=self._clock,
         )
         return Client(Endpoint(host, http), profile, self._chunk, self._sleep)
+
+    def _token_cache(self) -> TokenCache:
+        memory = MemoryTokenCache(self._clock)
+        return SharedTokenCache(memory, self._vault, clock=self._clock) if self._vault else memory
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers that were
