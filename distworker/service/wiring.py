@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from distworker.registry.client import RegistryPool
     from distworker.registry.profiles import HostProfile
     from distworker.state.ledger import RedisLedger
+    from distworker.state.vault import RedisVault
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ def build_services(config: Config, dispatch: Dispatcher) -> Services:
         ConfigInvalid: a setting that only the store or the ledger can judge.
     """
     settings = config.settings
-    ledger, store, registries = build_ledger(settings), build_store(settings), build_registries(config)
+    ledger, store = build_ledger(settings), build_store(settings)
+    registries = build_registries(config, vault=build_vault(settings, ledger))
     kit = Equipment(registries, store, STEPS, window=settings.window, part_size=settings.part_size)
     return Services(
         config=config,
@@ -189,9 +191,18 @@ def build_store(settings: Settings) -> BlobStore:
     )
 
 
-def build_registries(config: Config, *, local: bool = False) -> RegistryPool:
+def build_vault(settings: Settings, ledger: RedisLedger) -> RedisVault | None:
+    """Where the fleet's workers share tokens; None when they have no secret in common to encrypt with."""
+    from distworker.state.vault import RedisVault  # noqa: PLC0415 - see the module text
+
+    secret = settings.token_secret.get_secret_value() or settings.store.secret_key.get_secret_value()
+    return RedisVault(ledger.redis, secret) if secret else None
+
+
+def build_registries(config: Config, *, local: bool = False, vault: RedisVault | None = None) -> RegistryPool:
     """The registries with the operator's profiles and logins. `local`: whoever runs this is the operator, so
     registries that a request names may lie at private addresses, and the user's own logins are there.
+    `vault`: where tokens are shared; without one they stay in this process.
     """
     from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
     from distworker.registry.client import USER_AGENT, RegistryPool  # noqa: PLC0415
@@ -214,6 +225,7 @@ def build_registries(config: Config, *, local: bool = False) -> RegistryPool:
         ),
         policy=policy,
         trust_named=local,
+        vault=vault,
     )
 
 

@@ -43,9 +43,7 @@ class RedisVault:
     empty vault.
     """
 
-    def __init__(
-        self, redis: Connection, secret: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, redis: Connection, secret: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = redis
         self._clock = clock
         self._away_until = float("-inf")
@@ -59,10 +57,13 @@ class RedisVault:
 
         def run() -> tuple[str | None, int]:
             with self._redis.client.pipeline(transaction=True) as pipe:
-                text, left = pipe.get(key).pttl(key).execute()
+                pipe.get(key)
+                pipe.pttl(key)
+                text, left = pipe.execute()
             return text, int(left)
 
-        text, left = self._asked(run, (None, 0))
+        nothing: tuple[str | None, int] = (None, 0)
+        text, left = self._asked(run, nothing)
         value = self._opened(name, text) if text and left > 0 else None
         return None if value is None else (value, left / 1000)
 
