@@ -114,8 +114,10 @@ class Attempt:
 
     def _try_on_ping(self, credential: Credential, header: str) -> None:
         self._auth.check_not_refused(credential, self._where)
-        status, _ = self._auth.wire.probe(header, self._where)
-        if status == 401:
+        status, challenges = self._auth.wire.probe(header, self._where)
+        wants = choose(challenges)
+        # A registry whose ping wants Bearer has not judged this.
+        if status == 401 and (wants is None or wants.scheme == "basic"):
             self._auth.refuse(credential)
             raise unauthorized(self._where)
         if status == 200:

@@ -22,6 +22,7 @@ from distworker.registry.addresses import AddressPolicy, Allowed, kind_of
 from distworker.registry.client import Client, RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.profiles import HostProfile
+from distworker.registry.sharedtokens import Vault
 from distworker.retrying import Backoff
 from distworker.service.local import LocalService
 from distworker.service.payload import parse_request
@@ -106,10 +107,12 @@ class World:
         allow: tuple[str, ...] = (),
         chunk: int = 4096,
         tries: int = 4,
+        vault: Vault | None = None,
         **profile: Any,
     ) -> RegistryPool:
         """Clients that never wait. `logins`: host to user and password. `trust`: `auth.example` is named as
-        token server. `allow`: the operator's `allow_hosts`. Other words go to every host's profile.
+        token server. `allow`: the operator's `allow_hosts`. `vault`: what several pools share. Other words go
+        to every host's profile.
         """
         made = {
             host: HostProfile(
@@ -119,7 +122,7 @@ class World:
                     **profile,
                 }
             )
-            for host in ADDRESSES
+            for host in (*ADDRESSES, *(logins or {}))
         }
         entries = {
             host: Login((host,), user, password, identity_token=identity)
@@ -134,6 +137,7 @@ class World:
             clock=self.clock,
             policy=AddressPolicy(tuple(Allowed.parse(text) for text in allow)),
             wires=self.network,
+            vault=vault,
         )
         self._stack.callback(pool.close)
         return pool
