@@ -67,22 +67,23 @@ class SharedTokenCache:
         found = self._memory.get(key, refused)
         if found is not None:
             return found
-        name = f"token {key.place}"
-        kept = self._vault.read(name)
-        token = _unpacked(*kept, self._clock()) if kept else None
-        if token is None or not token.covers(key.scopes):
-            return None
-        if token.header == refused:
-            # Somebody may have put a newer one there meanwhile; losing it costs one more request.
-            self._vault.erase(name)
+        token = self._kept(key)
+        if token is None or token.header == refused:
             return None
         self._memory.put(key, token)
         return token
 
+    def drop(self, key: TokenKey, refused: str) -> None:
+        """See `TokenCache.drop`."""
+        self._memory.drop(key, refused)
+        token = self._kept(key)
+        if token is not None and token.header == refused:
+            self._vault.erase(_name(key))
+
     def put(self, key: TokenKey, token: Token) -> None:
         """See `TokenCache.put`."""
         self._memory.put(key, token)
-        self._vault.write(f"token {key.place}", _packed(token), token.renew_at - self._clock())
+        self._vault.write(_name(key), _packed(token), token.renew_at - self._clock())
 
     @contextmanager
     def turn(self, name: str) -> Iterator[None]:
@@ -116,6 +117,12 @@ class SharedTokenCache:
         self._memory.clear(login)
         self._vault.erase(f"refused {login}")
 
+    def _kept(self, key: TokenKey) -> Token | None:
+        """The vault's token, if it covers `key`."""
+        kept = self._vault.read(_name(key))
+        token = _unpacked(*kept, self._clock()) if kept else None
+        return token if token is not None and token.covers(key.scopes) else None
+
     def _claimed(self, lock: str) -> str:
         """The lock's token, "" after waiting as long as a lock can be held: its holder is lost."""
         waited = 0.0
@@ -126,6 +133,10 @@ class SharedTokenCache:
             self._sleep(TOKEN_TURN_POLL)
             waited += TOKEN_TURN_POLL
         return ""
+
+
+def _name(key: TokenKey) -> str:
+    return f"token {key.place}"
 
 
 def _packed(token: Token) -> bytes:

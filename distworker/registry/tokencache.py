@@ -45,9 +45,14 @@ class TokenCache(Protocol):
     """Where tokens are remembered. Nothing here raises because a memory is away."""
 
     def get(self, key: TokenKey, refused: str = "") -> Token | None:
-        """A token that covers `key` and is not yet due for renewal, but not the one whose header is `refused`:
-        that is forgotten, if it should have been enough. So a token that another caller got meanwhile is used
-        instead of asking again.
+        """A token that covers `key` and is not yet due for renewal, but not the one whose header is `refused`.
+        So a token that another caller got meanwhile is used instead of asking again.
+        """
+        ...
+
+    def drop(self, key: TokenKey, refused: str) -> None:
+        """Forget the token with that header, if it should have been enough for `key`; to be called in the
+        turn of `key.place`, so that no newer one is lost.
         """
         ...
 
@@ -91,10 +96,19 @@ class MemoryTokenCache:
             if place not in self._tokens:
                 return None
             alive = [one for one in self._tokens[place] if one.renew_at > now]
-            kept = [one for one in alive if one.header != refused or not one.covers(key.scopes)]
-            self._tokens[place] = kept
+            self._tokens[place] = alive
             self._tokens.move_to_end(place)
-            return next((one for one in reversed(kept) if one.covers(key.scopes)), None)
+            fits = (one for one in reversed(alive) if one.header != refused and one.covers(key.scopes))
+            return next(fits, None)
+
+    def drop(self, key: TokenKey, refused: str) -> None:
+        """See `TokenCache.drop`."""
+        place = key.place
+        with self._lock:
+            known = self._tokens.get(place, [])
+            self._tokens[place] = [
+                one for one in known if one.header != refused or not one.covers(key.scopes)
+            ]
 
     def put(self, key: TokenKey, token: Token) -> None:
         """See `TokenCache.put`."""

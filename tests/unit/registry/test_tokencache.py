@@ -100,9 +100,22 @@ def test_the_refused_token_is_forgotten_and_a_newer_one_used(cache: TokenCache) 
     """Whoever was refused first has asked already."""
     cache.put(key(A), token("old", A))
     assert cache.get(key(A), "Bearer old") is None
+    assert cache.get(key(A)) == token("old", A), "until whoever was refused takes its turn"
+    cache.drop(key(A), "Bearer another")
+    assert cache.get(key(A)) == token("old", A)
+    cache.drop(key(A), "Bearer old")
     assert cache.get(key(A)) is None, "it is gone"
     cache.put(key(A), token("new", A))
     assert cache.get(key(A), "Bearer old") == token("new", A)
+
+
+def test_a_token_refused_for_more_than_it_was_for_is_kept(cache: TokenCache) -> None:
+    """It still is good for what it was asked for."""
+    pulls = scopes.pull("a")
+    cache.put(key(pulls), token("t", pulls))
+    cache.drop(key(A), "Bearer t")
+    assert cache.get(key(A)) is None
+    assert cache.get(key(pulls)) == token("t", pulls)
 
 
 def test_a_token_due_for_renewal_is_not_used(cache: TokenCache, clock: Clock) -> None:
@@ -168,7 +181,7 @@ def test_processes_share_tokens_and_refusals(worker: Callable[[], SharedTokenCac
     first, second = worker(), worker()
     first.put(key(A), token("t", A))
     assert second.get(key(scopes.pull("a"))) == token("t", A)
-    assert second.get(key(A), "Bearer t") is None
+    second.drop(key(A), "Bearer t")
     assert worker().get(key(A)) is None, "refused for one is refused for all"
     first.refuse("me", 600.0)
     assert second.is_refused("me")
