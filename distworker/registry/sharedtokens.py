@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from distworker.registry.challenge import Challenge, choose
 from distworker.registry.scopes import Scope
 from distworker.registry.tokencache import MemoryTokenCache, TokenKey
 from distworker.registry.tokens import Token
-from distworker.registry.waits import TOKEN_TURN, TOKEN_TURN_POLL
+from distworker.registry.waits import CHALLENGE_MEMORY, TOKEN_TURN, TOKEN_TURN_POLL
 
 
 class Vault(Protocol):
@@ -117,6 +118,18 @@ class SharedTokenCache:
         self._memory.clear(login)
         self._vault.erase(f"refused {login}")
 
+    def learn(self, registry: str, challenge: Challenge) -> None:
+        """See `TokenCache.learn`."""
+        facts = {"scheme": challenge.scheme, "realm": challenge.realm, "service": challenge.service}
+        self._vault.write(f"challenge {registry}", json.dumps(facts).encode(), CHALLENGE_MEMORY)
+
+    def recall(self, registry: str) -> Challenge | None:
+        """See `TokenCache.recall`; what it says is judged at use, like any challenge."""
+        kept = self._vault.read(f"challenge {registry}")
+        facts = _document(kept[0]) if kept else {}
+        text = {name: value for name, value in facts.items() if isinstance(value, str)}
+        return choose([Challenge(text.pop("scheme", ""), text)])
+
     def _kept(self, key: TokenKey) -> Token | None:
         """The vault's token, if it covers `key`."""
         kept = self._vault.read(_name(key))
@@ -145,11 +158,17 @@ def _packed(token: Token) -> bytes:
 
 def _unpacked(value: bytes, left: float, now: float) -> Token | None:
     """The token, None when something else lies there: another version of this program wrote it."""
-    document: Any = None
-    with contextlib.suppress(ValueError, RecursionError):
-        document = json.loads(value)
-    if not isinstance(document, dict) or not isinstance(document.get("token"), str):
+    document = _document(value)
+    if not isinstance(document.get("token"), str):
         return None
     texts = document.get("scopes")
     scopes = [Scope.parse(str(text)) for text in (texts if isinstance(texts, list) else ())]
     return Token(document["token"], tuple(one for one in scopes if one), now + left)
+
+
+def _document(value: bytes) -> dict[str, Any]:
+    """The JSON object, empty for anything else."""
+    document: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        document = json.loads(value)
+    return document if isinstance(document, dict) else {}

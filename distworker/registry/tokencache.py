@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from distworker.registry.challenge import Challenge
 from distworker.registry.scopes import Scope
 from distworker.registry.tokens import Token
 from distworker.registry.waits import TOKENS_KEPT
@@ -45,8 +46,8 @@ class TokenCache(Protocol):
     """Where tokens are remembered. Nothing here raises because a memory is away."""
 
     def get(self, key: TokenKey, refused: str = "") -> Token | None:
-        """A token that covers `key` and is not yet due for renewal, but not the one whose header is `refused`.
-        So a token that another caller got meanwhile is used instead of asking again.
+        """A token that covers `key` and is not yet due for renewal, other than the one whose header is
+        `refused`. So a token that another caller got meanwhile is used instead of asking again.
         """
         ...
 
@@ -78,6 +79,14 @@ class TokenCache(Protocol):
         """It works: forget a refusal."""
         ...
 
+    def learn(self, registry: str, challenge: Challenge) -> None:
+        """Tell other processes how this registry wants to be logged in to."""
+        ...
+
+    def recall(self, registry: str) -> Challenge | None:
+        """What another process learned of it lately."""
+        ...
+
 
 class MemoryTokenCache:
     """What one process remembers; safe to share between threads. See `TokenCache`."""
@@ -105,10 +114,10 @@ class MemoryTokenCache:
         """See `TokenCache.drop`."""
         place = key.place
         with self._lock:
-            known = self._tokens.get(place, [])
-            self._tokens[place] = [
-                one for one in known if one.header != refused or not one.covers(key.scopes)
-            ]
+            known = self._tokens.pop(place, [])
+            kept = [one for one in known if one.header != refused or not one.covers(key.scopes)]
+            if kept:
+                self._tokens[place] = kept
 
     def put(self, key: TokenKey, token: Token) -> None:
         """See `TokenCache.put`."""
@@ -145,3 +154,10 @@ class MemoryTokenCache:
         """See `TokenCache.clear`."""
         with self._lock:
             self._refused.pop(login, None)
+
+    def learn(self, registry: str, challenge: Challenge) -> None:
+        """The one who learned it remembers it himself."""
+
+    def recall(self, registry: str) -> Challenge | None:
+        """There are no others."""
+        return None

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from distworker.registry import scopes
+from distworker.registry.challenge import Challenge, parse
 from distworker.registry.scopes import Scope
 from distworker.registry.sharedtokens import SharedTokenCache
 from distworker.registry.tokencache import MemoryTokenCache, TokenCache, TokenKey
 from distworker.registry.tokens import Token
-from distworker.registry.waits import TOKEN_TURN, TOKENS_KEPT
+from distworker.registry.waits import CHALLENGE_MEMORY, TOKEN_TURN, TOKENS_KEPT
 from tests.fakes.vault import MemoryVault
 
 REALM = "https://auth.example/token"
@@ -189,6 +190,30 @@ def test_processes_share_tokens_and_refusals(worker: Callable[[], SharedTokenCac
     assert not worker().is_refused("me", ask=False)
     second.clear("me")
     assert not worker().is_refused("me")
+
+
+def test_processes_share_what_a_registry_wants(
+    worker: Callable[[], SharedTokenCache], vault: MemoryVault, clock: Clock
+) -> None:
+    """For ten minutes; the scope and error of one request are nobody else's."""
+    (bearer,) = parse([f'Bearer realm="{REALM}",service="s",scope="repository:a:pull",error="invalid_token"'])
+    worker().learn("reg", bearer)
+    assert worker().recall("reg") == Challenge("bearer", {"realm": REALM, "service": "s"})
+    assert worker().recall("other") is None
+    worker().learn("reg", Challenge("basic"))
+    assert worker().recall("reg") == Challenge("basic", {"realm": "", "service": ""})
+    clock.now += CHALLENGE_MEMORY
+    assert worker().recall("reg") is None
+    for value in (b"", b"[]", b"{}", b'{"scheme": 7}', b'{"scheme": "bearer"}', b'{"scheme": "negotiate"}'):
+        vault.write("challenge reg", value, 60.0)
+        assert worker().recall("reg") is None
+
+
+def test_memory_recalls_nothing_of_others(clock: Clock) -> None:
+    """A process alone has nobody to learn from."""
+    cache = MemoryTokenCache(clock)
+    cache.learn("reg", Challenge("basic"))
+    assert cache.recall("reg") is None
 
 
 def test_what_is_no_token_of_ours_counts_as_none(
