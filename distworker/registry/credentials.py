@@ -14,16 +14,12 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NoReturn, Protocol
 
 from distworker.errors import ConfigInvalid, RealmRefused
-from distworker.registry.logins.files import read_secret
+from distworker.registry.logins.files import PHASE, read_secret
 from distworker.registry.profiles import canonical_host
 from distworker.registry.urls import Origin
-
-#: What errors of this part say was being done.
-PHASE = "log in"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -143,8 +139,8 @@ class Login:
 
     def open(self, host: str, name: str) -> Credential:
         """See `Way.open`."""
-        username = self._read(self.username_file, "username_file", name) or self.username
-        password = self._read(self.password_file, "password_file", name) or self.password
+        username = self._read(self.username_file, "username_file", host, name) or self.username
+        password = self._read(self.password_file, "password_file", host, name) or self.password
         if ":" in username:
             raise ConfigInvalid(
                 f"credential {name!r}: a user name with a colon cannot be sent (RFC 7617); correct it",
@@ -157,8 +153,8 @@ class Login:
     def refused(self, host: str, credential: Credential) -> None:
         """Nothing to forget: files are read at each use."""
 
-    def _read(self, path: str, key: str, name: str) -> str:
-        return read_secret(Path(path), f"credential {name!r}: its {key}", key) if path else ""
+    def _read(self, path: str, key: str, host: str, name: str) -> str:
+        return read_secret(path, host, name, key) if path else ""
 
 
 class CredentialSource(Protocol):

@@ -172,7 +172,7 @@ class FakeAws(FakeServer):
         data: dict[str, Any] = {"authorizationToken": token}
         if self.expires is not None:
             data["expiresAt"] = self.expires
-        public = "public" in (request.headers.get("X-Amz-Target") or "").lower()
+        public = "Spencer" in (request.headers.get("X-Amz-Target") or "")
         return reply(authorizationData=data if public else [data])
 
 

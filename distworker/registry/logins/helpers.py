@@ -21,7 +21,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import IO, Any, Final
 
 from distworker.errors import ConfigInvalid, RequestTimeout
-from distworker.registry.credentials import PHASE, Credential
+from distworker.registry.credentials import Credential
+from distworker.registry.logins.files import PHASE
 from distworker.registry.logins.minted import Keeper, Minted
 
 #: Seconds a helper may take; it may have to ask a server of its own.
