@@ -111,7 +111,7 @@ def test_moto_makes_a_login(town: Town) -> None:
     ("host", "asked"),
     [
         (HOST, "api.ecr.eu-west-1.amazonaws.com"),
-        ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", "ecr-fips.us-east-1.amazonaws.com"),
+        ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", "api.ecr-fips.us-east-1.amazonaws.com"),
         ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", "api.ecr.cn-north-1.amazonaws.com.cn"),
         (PUBLIC, "api.ecr-public.us-east-1.amazonaws.com"),
     ],
