@@ -22,6 +22,7 @@ from distworker.registry.credentials import CredentialSource, NoCredentials
 from distworker.registry.dialer import Dialer
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF, HTTP
+from distworker.registry.learned import Facts, MemoryFacts
 from distworker.registry.listing import tags as listing
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.retrying import Backoff
@@ -35,9 +36,15 @@ class Client:
     """One registry origin, one credential. See `base.Registry` for what each verb promises."""
 
     def __init__(
-        self, at: Endpoint, profile: HostProfile, chunk: int, sleep: Callable[[float], None] = time.sleep
+        self,
+        at: Endpoint,
+        profile: HostProfile,
+        chunk: int,
+        sleep: Callable[[float], None] = time.sleep,
+        learned: Facts | None = None,
     ) -> None:
         self._at = at
+        self._learned: Facts = MemoryFacts() if learned is None else learned
         self._chunk = chunk
         self._sleep = sleep
         self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
@@ -106,6 +113,7 @@ class RegistryPool:
     """Clients by host and credential id, made from plain values.
 
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
+    `learned`: where facts about registries are remembered, one memory for all clients if not given.
     """
 
     def __init__(
@@ -117,7 +125,9 @@ class RegistryPool:
         chunk: int = blobs.CHUNK,
         backoff: Backoff = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
+        learned: Facts | None = None,
     ) -> None:
+        self._learned: Facts = MemoryFacts() if learned is None else learned
         self._profiles = {canonical_host(host): profile for host, profile in (profiles or {}).items()}
         self._credentials = credentials or NoCredentials()
         self._user_agent = user_agent
@@ -166,4 +176,4 @@ class RegistryPool:
             backoff=self._backoff,
             sleep=self._sleep,
         )
-        return Client(Endpoint(host, http), profile, self._chunk, self._sleep)
+        return Client(Endpoint(host, http), profile, self._chunk, self._sleep, self._learned)
