@@ -28,7 +28,8 @@ from distworker.service.jobs import Jobs
 from distworker.service.local import LOCAL_SLOTS, LocalService, cache_folder
 from distworker.service.runner import Dispatcher, Equipment, Presence, Runner
 from distworker.service.submit import Producer
-from distworker.settings import DEFAULT, Config, RegistrySettings, Settings
+from distworker.settings import DEFAULT, Config, Settings
+from distworker.settings_registry import RegistrySettings
 from distworker.steps.table import STEPS
 
 if TYPE_CHECKING:
