@@ -42,7 +42,6 @@ class Fact:
 
 #: Every fact there is. A name may be followed by `:` and a repository.
 FACTS: Final[Mapping[str, Fact]] = {
-    "provider": Fact(r"[a-z][a-z0-9-]{0,31}"),  # the product that answers there, a row of the table
     "upload_mode": Fact(r"monolithic|patch|chunked"),
     "chunk_bytes": Fact(_BYTES),
     "monolithic_max": Fact(_BYTES),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distworker.errors import LimitExceeded, ProtocolError, RedirectRefused, RepositoryUnknown
-from distworker.registry.listing.tags import next_link
+from distworker.registry.listing.pages import next_link
 from tests.fakes.registry_server import Answer, FakeServer
 from tests.unit.registry.conftest import Rig, fails
 
@@ -128,7 +128,7 @@ def test_l02_ever_new_links_with_the_same_tags_stop(rig: RigMaker) -> None:
 @pytest.mark.parametrize("limit", ["PAGES_MAX", "TAGS_MAX", "PAGE_BODY_MAX"])
 def test_l02_limits_hold(rig: RigMaker, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """Pages, tags and the size of a page are bounded."""
-    monkeypatch.setattr(f"distworker.registry.listing.tags.{limit}", 2)
+    monkeypatch.setattr(f"distworker.limits.{limit}", 2)
     r = tagged(rig, 5, page=1)
     with fails(LimitExceeded):
         list(r.client.tags("a/b"))
