@@ -18,13 +18,19 @@ from distworker.manifest import Manifest
 from distworker.registry import blobs, manifests, mount, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
+from distworker.registry.budget import Budget
 from distworker.registry.credentials import CredentialSource, NoCredentials
 from distworker.registry.dialer import Dialer
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF, HTTP
 from distworker.registry.learned import Facts, MemoryFacts
 from distworker.registry.listing import tags as listing
+from distworker.registry.listing.base import Listing
+from distworker.registry.listing.choose import listing_for
+from distworker.registry.listing.ecr import connector
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
+from distworker.registry.providers import quirks_of
+from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
 #: Connections one thread keeps open; it uses two at once at most (storage beside registry).
@@ -42,9 +48,13 @@ class Client:
         chunk: int,
         sleep: Callable[[float], None] = time.sleep,
         learned: Facts | None = None,
+        api: Callable[[str], HTTP] | None = None,
     ) -> None:
         self._at = at
+        self._profile = profile
         self._learned: Facts = MemoryFacts() if learned is None else learned
+        self._api = api or (lambda _: at.http)
+        self._listings: dict[str, Listing] = {}
         self._chunk = chunk
         self._sleep = sleep
         self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
@@ -106,7 +116,19 @@ class Client:
 
     def tags(self, repository: str) -> Iterator[str]:
         """All tags, each once."""
-        return listing.tags(self._at, repository)
+        return listing.tags(self._at, repository, self._at.quirks)
+
+    def listing(self) -> Listing:
+        """What lists repositories and digests here: the product's own API where it has one."""
+        name = self._at.quirks.list_api  # may change once, when the registry's challenge names its product
+        if name not in self._listings:
+            ecr = connector(self._profile.proxy, self._profile.ca_file)
+            self._listings[name] = listing_for(self._at, self._api, ecr)
+        return self._listings[name]
+
+    def budget(self) -> Budget | None:
+        """The counted limit that this registry told last; None when it told none."""
+        return self._at.http.budget.value
 
 
 class RegistryPool:
@@ -151,7 +173,8 @@ class RegistryPool:
 
     def profile(self, host: str) -> HostProfile:
         """What is configured for `host`."""
-        return self._profiles.get(canonical_host(host), HostProfile())
+        name = canonical_host(host)
+        return self._profiles.get(name) or HostProfile(quirks=quirks_of(name))
 
     def close(self) -> None:
         """Close all idle connections; clients stay usable."""
@@ -167,13 +190,22 @@ class RegistryPool:
             self._credentials.find(host, credential)  # an unknown id is told now, not at the first 401
         dialer = Dialer(profile.ca_file, profile.proxy, min(max(profile.max_concurrency, 2), _POOL_MAX))
         self._dialers.append(dialer)
-        http = HTTP(
-            origin,
-            trusted_realms(origin, profile),
-            find=lambda: self._credentials.find(host, credential),
-            dialer=dialer,
-            user_agent=self._user_agent,
-            backoff=self._backoff,
-            sleep=self._sleep,
-        )
-        return Client(Endpoint(host, http), profile, self._chunk, self._sleep, self._learned)
+
+        def http(to: Origin, realms: frozenset[Origin]) -> HTTP:
+            return HTTP(
+                to,
+                realms,
+                find=lambda: self._credentials.find(host, credential),
+                dialer=dialer,
+                user_agent=self._user_agent,
+                backoff=self._backoff,
+                sleep=self._sleep,
+            )
+
+        def api(named: str) -> HTTP:
+            # Table or operator named this host: it is the one that this HTTP may show the login to.
+            to = origin_of(f"{origin.scheme}://{named}") if named else origin
+            return http(to, frozenset({to}))
+
+        at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
+        return Client(at, profile, self._chunk, self._sleep, self._learned, api)

@@ -26,6 +26,7 @@ from distworker.errors import (
 from distworker.limits import REDIRECTS_MAX, SLEEP_MAX, TOKEN_BODY_MAX
 from distworker.registry import faults
 from distworker.registry.auth import Attempt, Authenticator
+from distworker.registry.budget import BudgetGauge
 from distworker.registry.call import NETWORK_ERRORS, Call, Reply, SentBody
 from distworker.registry.challenge import parse
 from distworker.registry.credentials import Credential
@@ -61,6 +62,7 @@ class HTTP:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.origin = origin
+        self.budget = BudgetGauge()
         self.auth = Authenticator(origin, realms, find=find, send=self._send_token_request, probe=self._probe)
         self._dialer = dialer
         self._user_agent = user_agent
@@ -111,6 +113,8 @@ class HTTP:
     def _logged_in(self, call: Call) -> Reply:
         if call.anonymous:
             return self._redirected(call, "")
+        if call.authorization is not None:
+            return self._redirected(call, call.authorization)
         attempt: Attempt = self.auth.attempt(call.scopes, call.where)
         authorization = attempt.header()
         while True:
@@ -155,6 +159,8 @@ class HTTP:
         while True:
             at_home = at_home and origin_of(url) == self.origin
             reply = self._once(call, url, self._headers(call, at_home, authorization))
+            if at_home:
+                self.budget.see(reply.header)
             target = reply.header("Location")
             if reply.status not in _REDIRECTS or not target:
                 return reply

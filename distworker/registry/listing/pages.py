@@ -145,14 +145,18 @@ def listed(reply: Reply, page: Any, name: str, what: str) -> list[Any]:
     Raises:
         ProtocolError: no object, or something else under that name.
     """
-    found = page.get(name) if isinstance(page, dict) else page
-    if isinstance(page, dict) and found is None:
-        return []
-    if not isinstance(page, dict) or not isinstance(found, list):
+    if not isinstance(page, dict):
         raise no_list(reply, what)
-    return found
+    return plain_list(reply, page.get(name), what)
 
 
 def no_list(reply: Reply, what: str) -> ProtocolError:
     """The answer is something else."""
     return ProtocolError(f"{reply.where}: the answer is no list of {what}", **reply.where.fields)
+
+
+def plain_list(reply: Reply, page: Any, what: str) -> list[Any]:
+    """A page that is the list itself; null is an empty one."""
+    if page is not None and not isinstance(page, list):
+        raise no_list(reply, what)
+    return page or []
