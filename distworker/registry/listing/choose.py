@@ -33,8 +33,10 @@ _APIS: Final[dict[str, tuple[Callable[[], Login], dict[str, str], Callable[[Endp
 
 
 def listing_for(at: Endpoint, connect: Callable[[str], HTTP], ecr: Connect) -> Listing:
-    """The listing of `at`. `connect` makes the HTTP to an API's `host[:port]`, "" for the registry's own; that
-    host is its one trusted origin. `ecr` makes boto3's client.
+    """The listing of `at`.
+
+    `connect` makes the HTTP to an API's `host[:port]` ("": the registry's own), its one trusted origin; `ecr`
+    makes boto3's client.
     """
     quirks = at.quirks
     if quirks.list_api == "ecr":

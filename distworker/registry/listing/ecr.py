@@ -1,9 +1,9 @@
 """Amazon ECR by its own API: repositories of an account, and tags with their digests.
 
 The registry's own protocol needs a registry login; this needs an AWS one, which whoever can make the other
-has (AWS: Amazon ECR API reference). boto3 signs and sends: it is made from the account and region in the registry's name, when first
-asked, and not imported before. Proxy variables of the environment are not read; AWS credentials come from
-where `connect` takes them.
+has (AWS: Amazon ECR API reference). boto3 signs and sends: its client is made from the region in the
+registry's name, when first asked, and boto3 not imported before. Proxy variables of the environment are not
+read; AWS credentials come from where `connect` takes them.
 """
 
 from __future__ import annotations
