@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Final
 
 from distworker import __version__
@@ -17,10 +18,12 @@ from distworker.digest import Digest
 from distworker.manifest import Manifest
 from distworker.registry import blobs, manifests, mount, uploads
 from distworker.registry import ping as pinging
+from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
 from distworker.registry.budget import Budget
 from distworker.registry.credentials import CredentialSource, NoCredentials
 from distworker.registry.dialer import Dialer
+from distworker.registry.door import Wires
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF, HTTP
 from distworker.registry.learned import Facts, MemoryFacts
@@ -135,6 +138,8 @@ class RegistryPool:
     """Clients by host and credential id, made from plain values.
 
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
+    `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
+    registry asked for by `client` may be private, because whoever names it is the operator (a local run).
     `learned`: where facts about registries are remembered, one memory for all clients if not given.
     """
 
@@ -147,9 +152,17 @@ class RegistryPool:
         chunk: int = blobs.CHUNK,
         backoff: Backoff = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        policy: AddressPolicy | None = None,
+        trust_named: bool = False,
+        wires: Wires | None = None,
         learned: Facts | None = None,
     ) -> None:
         self._learned: Facts = MemoryFacts() if learned is None else learned
+        self._policy = policy or AddressPolicy()
+        self._trust_named = trust_named
+        self._wires = wires
+        self._clock = clock
         self._profiles = {canonical_host(host): profile for host, profile in (profiles or {}).items()}
         self._credentials = credentials or NoCredentials()
         self._user_agent = user_agent
@@ -188,7 +201,14 @@ class RegistryPool:
         origin = endpoint(host, profile)
         if credential:
             self._credentials.find(host, credential)  # an unknown id is told now, not at the first 401
-        dialer = Dialer(profile.ca_file, profile.proxy, min(max(profile.max_concurrency, 2), _POOL_MAX))
+        dialer = Dialer(
+            self._reach(origin, profile),
+            home=(origin.host, origin.port),
+            ca_file=profile.ca_file,
+            proxy=profile.proxy,
+            pool_size=min(max(profile.max_concurrency, 2), _POOL_MAX),
+            wires=self._wires,
+        )
         self._dialers.append(dialer)
 
         def http(to: Origin, realms: frozenset[Origin]) -> HTTP:
@@ -200,6 +220,7 @@ class RegistryPool:
                 user_agent=self._user_agent,
                 backoff=self._backoff,
                 sleep=self._sleep,
+                clock=self._clock,
             )
 
         def api(named: str) -> HTTP:
@@ -209,3 +230,14 @@ class RegistryPool:
 
         at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
         return Client(at, profile, self._chunk, self._sleep, self._learned, api)
+
+    def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
+        """What this registry's connections may reach: a private one, itself and the token servers and API
+        that were named for it, but never another private registry.
+        """
+        if not (profile.private or self._trust_named):
+            return self._policy
+        hosts = [*profile.token_realms, *filter(None, [profile.quirks.api_host])]
+        named = [origin, *(origin_of(f"{origin.scheme}://{host}") for host in hosts)]
+        own = tuple(Allowed(one.host, one.port) for one in named)
+        return replace(self._policy, allowed=(*self._policy.allowed, *own))
