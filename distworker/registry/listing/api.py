@@ -127,19 +127,18 @@ class Api:
 
 
 class Kept:
-    """A value that is made once and shared by all threads until it is dropped."""
+    """A value that is made once and shared by all threads until it is `life` seconds old or dropped."""
 
-    def __init__(self, life: float, clock: Callable[[], float]) -> None:
+    def __init__(self, life: float) -> None:
         self._life = life
-        self._clock = clock
         self._lock = threading.Lock()
         self._value: tuple[str, str, float] | None = None
 
-    def get(self, key: str, make: Callable[[], str]) -> str:
-        """The value for `key`, made anew when there is none or it is old."""
+    def get(self, key: str, now: float, make: Callable[[], str]) -> str:
+        """The value for `key`, made anew when there is none or it is old at `now`."""
         with self._lock:
-            if self._value is None or self._value[0] != key or self._value[2] <= self._clock():
-                self._value = (key, make(), self._clock() + self._life)
+            if self._value is None or self._value[0] != key or self._value[2] <= now:
+                self._value = (key, make(), now + self._life)
             return self._value[1]
 
     def drop(self) -> None:

@@ -7,7 +7,6 @@ counts its requests apart from pulls (goharbor/harbor#19967), so listing costs n
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -34,8 +33,8 @@ _LIFE: Final = 300.0
 class HubLogin:
     """User and password (or access token) become a bearer token of the API."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._kept = Kept(_LIFE, clock)
+    def __init__(self) -> None:
+        self._kept = Kept(_LIFE)
 
     def header(self, http: HTTP, credential: Credential, where: Where) -> str:
         """See `Login.header`.
@@ -43,7 +42,8 @@ class HubLogin:
         Raises:
             Unauthorized: refused, or refused in the last ten minutes: trying on would lock the account.
         """
-        return self._kept.get(credential.fingerprint, lambda: self._ask(http, credential, where))
+        now = http.auth.clock()
+        return self._kept.get(credential.fingerprint, now, lambda: self._ask(http, credential, where))
 
     def forget(self) -> bool:
         """See `Login.forget`."""
