@@ -43,7 +43,7 @@ ROWS: Final[Mapping[str, Quirks]] = {
             expired_is_403=True,  # "Your authorization token has expired. Reauthenticate" (AWS: ECR errors)
             token_lifetime=12 * 3600,  # AWS: GetAuthorizationToken
             create_first="repository",  # unless a creation template does it (goharbor/harbor#22842)
-            max_concurrency=5,  # many layers at once break sockets (dotnet/sdk-container-builds PR 279)
+            max_concurrency=16,  # many layers at once break sockets (dotnet/sdk-container-builds PR 279)
         ),
         Quirks(
             provider="ecr-public",
@@ -56,7 +56,7 @@ ROWS: Final[Mapping[str, Quirks]] = {
             expired_is_403=True,  # as ECR
             token_lifetime=12 * 3600,  # as ECR
             create_first="repository",  # as ECR
-            max_concurrency=5,  # as ECR
+            max_concurrency=16,  # as ECR
         ),
         Quirks(
             provider="google",
@@ -87,7 +87,7 @@ ROWS: Final[Mapping[str, Quirks]] = {
             list_api="quay",
             mounts="source",  # mount without `from` fails (crane's remote package)
             cancel_needs_delete=True,  # nobody grants it for a cancelled upload (c/image)
-            max_concurrency=4,  # strict 429 (ivanilves/lstags#204)
+            max_concurrency=8,  # strict 429 (ivanilves/lstags#204)
         ),
         Quirks(
             provider="harbor",
