@@ -48,7 +48,6 @@ FACTS: Final[Mapping[str, Fact]] = {
     "range_is_stale": Fact(_YES_NO),
     "mounts": Fact(r"none|source|anonymous"),
     "head_manifests": Fact(_YES_NO),
-    "catalog": Fact(_YES_NO, 3600.0),
     # Registries are upgraded, and a repository may answer otherwise than its neighbour: minutes only.
     "referrers": Fact(_YES_NO, 300.0),
 }

@@ -8,13 +8,20 @@ trusted origin is the API's. Unlike registries these APIs send no challenge, so 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from distworker.digest import Digest
-from distworker.errors import InvalidReference, InvalidRequest, UnsupportedDigest
+from distworker.errors import (
+    InvalidReference,
+    InvalidRequest,
+    RateLimited,
+    TransferError,
+    UnsupportedDigest,
+)
 from distworker.reference import parse_repository
 from distworker.registry import faults
 from distworker.registry.call import Call, Reply
@@ -25,6 +32,8 @@ from distworker.registry.listing import pages
 from distworker.registry.listing.base import below
 from distworker.registry.listing.pages import Page
 from distworker.registry.listing.tags import is_tag, warn
+from distworker.registry.waits import LIMIT_WAIT
+from distworker.retrying import parse_retry_after
 
 T = TypeVar("T")
 
@@ -113,7 +122,17 @@ class Api:
         if reply.status == 200:
             return reply
         with reply:
-            raise reply.error() if logged_in or reply.status != 401 else faults.auth_required(where)
+            raise self._refused(reply, where, logged_in)
+
+    def _refused(self, reply: Reply, where: Where, logged_in: bool) -> TransferError:
+        if reply.status == 401 and not logged_in:
+            return faults.auth_required(where)
+        error = reply.error()
+        if reply.status == 403 and reply.header("X-RateLimit-Remaining").strip() == "0":
+            # GitHub answers 403 when its hourly budget is spent (GitHub REST API, "Rate limits").
+            delay = parse_retry_after(reply.header("X-RateLimit-Reset"), reply.header("Date"), time.time())
+            return RateLimited(error.message, **{**error.fields, "delay": delay or LIMIT_WAIT})
+        return error
 
     def linked(self, reply: Reply, items: list[T], what: str) -> Page[T]:
         """A page whose next one stands in `Link`."""

@@ -32,10 +32,14 @@ class SpecListing:
         self._at = at
 
     def repositories(self, prefix: str = "") -> Iterator[str]:
-        """See `Listing.repositories`; the whole catalogue is read, since it has no filter."""
+        """See `Listing.repositories`; the whole catalogue is read, since it has no filter. Where the table of
+        registries knows it closed, nothing is asked.
+        """
         if prefix:
             parse_repository(prefix)
         at, where, size = self._at, self._at.where("list repositories"), self._at.quirks.page_size
+        if not at.quirks.catalog:
+            raise Denied(f"{where}: {_ADVICE}", **where.fields)
 
         def fetch(url: str) -> Page[str]:
             call = Call("GET", url, where, scopes=(scopes.catalog(),), headers={"Accept": "application/json"})

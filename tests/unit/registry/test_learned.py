@@ -18,7 +18,6 @@ GOOD = {
     "range_is_stale": "yes",
     "mounts": "none",
     "head_manifests": "no",
-    "catalog": "no",
     "referrers": "no",
 }
 

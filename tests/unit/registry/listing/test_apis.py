@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from distworker.digest import Digest
 from distworker.errors import (
     AuthRequired,
     ConfigInvalid,
     Denied,
+    DistworkerError,
     InvalidReference,
     InvalidRequest,
     LimitExceeded,
     ProtocolError,
+    RateLimited,
     RedirectRefused,
     RepositoryUnknown,
     Throttled,
     Unauthorized,
     Unavailable,
 )
+from distworker.registry.waits import LIMIT_WAIT
 from tests.fakes.listing_servers import (
     ApiServer,
     GitHubApi,
@@ -497,6 +505,59 @@ def test_refusals_of_an_api_are_typed(
     server.always("GET", "", answer)
     with fails(kind, registry=PRODUCTS[name].host, phase="list repositories", status=answer.status):
         list(listing.repositories("team"))
+
+
+@pytest.mark.parametrize("reset", ["", "soon", str(int(time.time()) + 1800)])
+def test_a_spent_budget_of_github_is_a_limit_and_no_denial(connect: Connect, reset: str) -> None:
+    """It says 403, and by a Unix time when to come again."""
+    listing, server = PRODUCTS["ghcr"].open(connect)
+    headers = {"X-RateLimit-Remaining": "0", **({"X-RateLimit-Reset": reset} if reset else {})}
+    server.on("GET", "", Answer(403, headers, b'{"message": "API rate limit exceeded"}'))
+    with fails(RateLimited, status=403) as caught:
+        list(listing.repositories("team"))
+    delay = caught[0].delay
+    assert delay is not None
+    assert (1000 < delay <= 1800) if reset.isdigit() else delay == LIMIT_WAIT
+
+
+#: Whatever JSON, with the words that the APIs look for.
+WORDS = ["results", "next", "name", "digest", "repositories", "next_page", "tags", "child", "manifest", "tag"]
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=6)
+    | st.sampled_from(["a", "/x", *DIGESTS[:1]]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*WORDS, "metadata", "path"]), inner)
+    ),
+    max_leaves=10,
+)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_any_page_of_an_api_ends_in_a_value_or_a_typed_error(
+    connect: Connect, world: World, name: str
+) -> None:
+    """Whatever JSON and Link it sends."""
+    listing, server = PRODUCTS[name].open(connect)
+    answers: list[Answer] = []
+    own = server.handle
+    server.handle = lambda request: (  # type: ignore[method-assign]
+        own(request) if request.method == "POST" else answers.pop() if answers else Answer(200, {}, b"[]")
+    )
+
+    @settings(max_examples=25, deadline=None)
+    @given(JSON, st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40))
+    def any_page(document: object, link: str) -> None:
+        headers = {"Link": f'<{link}>; rel="next"'} if link.strip() else {}
+        for ask in (lambda: list(listing.repositories("a")), lambda: listing.digests("a/b")):
+            answers[:] = [Answer(200, headers, json.dumps(document).encode())]
+            with contextlib.suppress(DistworkerError):
+                ask()
+
+    any_page()
+    assert world.evil.seen == []
 
 
 def test_tags_come_from_the_registry_whatever_the_api(connect: Connect) -> None:

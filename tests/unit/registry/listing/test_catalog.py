@@ -89,6 +89,14 @@ def test_a_closed_catalogue_says_nothing_about_what_is_there(world: World, answe
     assert "says nothing about what it holds; name the repositories" in caught[0].message
 
 
+def test_a_catalogue_that_is_known_to_be_closed_is_not_asked(world: World) -> None:
+    """The table of registries says so."""
+    listing = world.client(quirks=Quirks(catalog=False)).listing()
+    with world.fails(Denied, phase="list repositories"):
+        list(listing.repositories())
+    assert world.reg.seen == []
+
+
 def test_a_token_that_does_not_open_the_catalogue_is_the_same(world: World) -> None:
     """Token servers grant less instead of saying no."""
     world.reg.tokens = world.auth
