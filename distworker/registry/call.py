@@ -35,6 +35,7 @@ class Call:
 
     `body`: bytes are sent again on a retry; a factory is asked anew for each send and such a request is never
     retried below its verb. `timeout`: seconds to wait for the reply. `anonymous`: never with a credential.
+    `authorization`: sent to the home origin as it is, for APIs that send no challenge; a 401 is then a reply.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Call:
     timeout: float = field(default_factory=lambda: READ_TIMEOUT)
     anonymous: bool = False
     once: bool = False  #: never retried in place
+    authorization: str | None = field(default=None, repr=False)
 
     @property
     def streams(self) -> bool:
