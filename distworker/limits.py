@@ -45,6 +45,8 @@ JSON_DEPTH_MAX: Final = 64
 MEDIA_TYPE_MAX: Final = 255
 #: Largest blob; the largest model layers known are around 100 GiB.
 BLOB_MAX: Final = 256 * GIB
+#: Addresses tried for a layer that lies outside any registry.
+EXTERNAL_URLS_MAX: Final = 5
 #: Blobs up to this size may ride inside plan and publish steps.
 SMALL_BLOB: Final = 64 * KIB
 

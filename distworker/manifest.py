@@ -162,7 +162,10 @@ def _media_type(document: Mapping[str, Any], stated: str, expected: str) -> str:
         or (expected if expected in _KNOWN else "")
         or _printable(header, "the manifest's type")
         or _type_of_shape(document)
+        or _printable(expected, "the manifest's type")
     )
+    if not media_type:
+        raise ManifestInvalid("neither header, mediaType nor shape says what kind of manifest this is")
     if mediatypes.is_index(media_type) != ("manifests" in document) and media_type in _KNOWN:
         what = "holds" if "manifests" in document else "lacks"
         raise ManifestInvalid(f"the manifest of type {media_type} {what} 'manifests'")
@@ -170,13 +173,14 @@ def _media_type(document: Mapping[str, Any], stated: str, expected: str) -> str:
 
 
 def _type_of_shape(document: Mapping[str, Any]) -> str:
+    """What such a document is when nobody says; "" when its shape does not tell."""
     if "manifests" in document:
         return mediatypes.OCI_INDEX
     config = document.get("config")
     if isinstance(config, dict):
         docker = config.get("mediaType") == mediatypes.DOCKER_CONFIG
         return mediatypes.DOCKER_MANIFEST if docker else mediatypes.OCI_MANIFEST
-    raise ManifestInvalid("neither header, mediaType nor shape says what kind of manifest this is")
+    return ""
 
 
 # --- the view -----------------------------------------------------------------------------------------------

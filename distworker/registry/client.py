@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
 from distworker import __version__
 from distworker.digest import Digest
 from distworker.manifest import Manifest
-from distworker.registry import blobs, manifests, mount, uploads
+from distworker.registry import blobs, external, manifests, mount, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
 from distworker.registry.credentials import CredentialSource, NoCredentials
@@ -38,6 +38,7 @@ class Client:
         self, at: Endpoint, profile: HostProfile, chunk: int, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._at = at
+        self._profile = profile
         self._chunk = chunk
         self._sleep = sleep
         self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
@@ -56,23 +57,37 @@ class Client:
 
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
         """HEAD by tag or digest; None when there is none."""
-        return manifests.head_manifest(self._at, repository, reference)
+        return manifests.head_manifest(
+            self._at,
+            repository,
+            reference,
+            head=self._profile.head_manifests,
+            trusted=self._profile.digest_header_trusted,
+        )
 
-    def get_manifest(self, repository: str, reference: str) -> Manifest:
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         """The manifest, verified."""
-        return manifests.get_manifest(self._at, repository, reference)
+        trusted = self._profile.digest_header_trusted
+        return manifests.get_manifest(self._at, repository, reference, media_type, trusted=trusted)
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         """PUT the exact bytes under a tag or digest."""
         manifests.put_manifest(self._at, repository, reference, manifest)
 
-    def has_blob(self, repository: str, digest: Digest) -> bool:
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         """HEAD the blob."""
-        return blobs.has_blob(self._at, repository, digest)
+        return blobs.has_blob(self._at, repository, digest, size)
 
     def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
         """Read the blob, resuming where the connection breaks."""
-        return blobs.BlobStream(self._at, repository, digest, size, chunk=self._chunk, sleep=self._sleep)
+        call = blobs.blob_call(self._at, repository, digest)
+        return blobs.BlobStream(self._at, call, digest, size, chunk=self._chunk, sleep=self._sleep)
+
+    def read_external(
+        self, urls: Sequence[str], digest: Digest, size: int
+    ) -> AbstractContextManager[BlobRead]:
+        """Read a layer from the `urls` of its descriptor, as a stranger."""
+        return external.read_external(self._at, urls, digest, size, chunk=self._chunk, sleep=self._sleep)
 
     def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
         """Mount from `source`; a session when that was refused."""

@@ -196,6 +196,8 @@ class HTTP:
             headers["Content-Length"] = str(length)
         prepared = _prepare(call.method, url, headers, body if length else None)
         fault: BaseException
+        if call.fresh:
+            self._dialer.adapter().close()
         try:
             response = self._dialer.adapter().send(
                 prepared,

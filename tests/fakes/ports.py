@@ -148,7 +148,7 @@ class FakeRegistry:
             found = None if self.site.no_head else self._find(repository, reference)
             return None if found is None else ManifestHead(found.digest, found.media_type, found.size)
 
-    def get_manifest(self, repository: str, reference: str) -> Manifest:
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         with self.site.call("get_manifest", repository, reference):
             by_digest = ":" in reference
             found = self._find(repository, reference)
@@ -186,10 +186,11 @@ class FakeRegistry:
             if ":" not in reference:
                 repo.tags[reference] = manifest.digest
 
-    def has_blob(self, repository: str, digest: Digest) -> bool:
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         with self.site.call("has_blob", repository, digest):
             repo = self._see(repository)
-            return digest not in self.site.blind and repo is not None and digest in repo.blobs
+            held = None if repo is None or digest in self.site.blind else repo.blobs.get(digest)
+            return held is not None and size in {None, len(held)}
 
     @contextmanager
     def read_blob(self, repository: str, digest: Digest, size: int) -> Iterator[_Read]:

@@ -350,6 +350,8 @@ def proven(document: Any, header: str, expected: str) -> str:
         ),
         (without(image(), "mediaType"), "text/plain", mediatypes.DOCKER_MANIFEST, mediatypes.DOCKER_MANIFEST),
         (without(image(), "mediaType"), mediatypes.OCI_MANIFEST, "application/x", mediatypes.OCI_MANIFEST),
+        (without(image(), "mediaType"), "", "application/x", mediatypes.OCI_MANIFEST),
+        ({"any": "thing"}, "", "application/x", "application/x"),
     ],
 )
 def test_the_descriptor_settles_what_header_and_body_dispute(
