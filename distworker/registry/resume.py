@@ -33,6 +33,7 @@ from distworker.registry.waits import (
     BLOB_SECONDS_PER_BYTE,
     FREE_RECONNECT_BYTES,
     FREE_RECONNECT_SECONDS,
+    PACE_BYTES,
     RECONNECTS_MAX,
     VANISHED_WAIT,
 )
@@ -136,13 +137,17 @@ class Budget:
     def pause(self, error: TransferError) -> float:
         """Seconds to wait before the next connection; raises `error` when the budget is used up.
 
-        A silence with no byte before it ends here: it lasts a minute, and longer patience is the ledger's.
+        A silence with no byte before it ends here: it lasts a minute, and longer patience is the ledger's. What
+        a slow server sent makes a reconnect free only when it was as much as a pace that is bearable brings.
         """
         now = self._clock()
-        late = now - self._since >= FREE_RECONNECT_SECONDS
-        free = self._bytes >= FREE_RECONNECT_BYTES or (late and self._bytes > 0)
-        if isinstance(error, RequestTimeout) and not self._bytes:
-            raise error
+        if isinstance(error, RequestTimeout):
+            if not self._bytes:
+                raise error
+            free = self._bytes >= PACE_BYTES
+        else:
+            late = now - self._since >= FREE_RECONNECT_SECONDS
+            free = self._bytes >= FREE_RECONNECT_BYTES or (late and self._bytes > 0)
         self._spent = 1 if free else self._spent + 1
         self._all += 1
         if self._all > RECONNECTS_MAX or BACKOFF.exhausted(self._spent) or now >= self._end:
