@@ -58,6 +58,10 @@ TAGS_MAX: Final = 200_000
 #: Body of one page.
 PAGE_BODY_MAX: Final = 8 * MIB
 
+#: Manifests that refer to one image, directly or through each other, and how many steps away.
+REFERRERS_MAX: Final = 2_000
+REFERRERS_DEPTH_MAX: Final = 4
+
 # --- waiting ------------------------------------------------------------------------------------------------
 #: Longest wait a server may ask for, and the shortest we take, in seconds.
 RETRY_AFTER_MAX: Final = 6 * 3600.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from distworker.digest import Digest, Verified
-from distworker.manifest import Manifest
+from distworker.manifest import Descriptor, Manifest
 
 #: One piece of a blob, as read; valid only until the next piece is asked for.
 Chunk: TypeAlias = bytes | bytearray | memoryview
@@ -129,6 +129,10 @@ class Registry(Protocol):
 
     def tags(self, repository: str) -> Iterator[str]:
         """All tags, each once, in the registry's order; RepositoryUnknown on 404."""
+        ...
+
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Iterator[Descriptor]:
+        """What refers to a manifest (`subject`), each once, of one artifact type if given; often nothing."""
         ...
 
 

@@ -92,6 +92,7 @@ class BlobStream:
         *,
         chunk: int = CHUNK,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at = at
         self._call = call
@@ -104,7 +105,7 @@ class BlobStream:
         self._verified: Verified | None = None
         self._reply: Reply | None = None
         self._judge = Judge(call.where, origin_of(call.url), size)
-        self._budget = Budget(size)
+        self._budget = Budget(size, clock)
         self._etag = ""
         self._lies = 0
         self._mangled = False
@@ -187,10 +188,15 @@ class BlobStream:
 
     def _expect_end(self) -> None:
         """One byte more than the descriptor says is one too many."""
-        if self._reply is not None and self._reply.length is None and self._reply.piece(1):
-            raise SizeMismatch(
-                f"{self._where}: more than the {self._size} bytes its descriptor says", **self._where.fields
-            )
+        reply = self._reply
+        if reply is None or reply.length is not None:
+            return
+        try:
+            more = reply.piece(1)
+        except (Unavailable, RequestTimeout):
+            return  # however the connection ended, the digest says whether this is all of it
+        if more:
+            raise self._judge.longer(reply)
 
     def _interrupted(self, error: TransferError) -> None:
         """Wait and let the loop reconnect, or give up with `error`."""

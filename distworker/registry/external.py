@@ -31,6 +31,7 @@ def read_external(
     *,
     chunk: int = CHUNK,
     sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[BlobStream]:
     """The layer from the first of `urls` that gives it, hashed and sized like any blob.
 
@@ -38,29 +39,26 @@ def read_external(
         BlobUnknown: there is no url, or none gives it. RedirectRefused: none may be followed. Denied: all
         want a login. Unavailable and others that pass: when waiting may help with one of them.
     """
-    stream = _opened(at, urls, digest, size, chunk, sleep)
+
+    def opened(url: str) -> BlobStream:
+        call = _call(url, digest)
+        return BlobStream(at, call, digest, size, chunk=chunk, sleep=sleep, clock=clock).__enter__()
+
+    stream = _first(urls, opened, at.where("get external layer", "", digest))
     try:
         yield stream
     finally:
         stream.close()
 
 
-def _opened(
-    at: Endpoint,
-    urls: Sequence[str],
-    digest: Digest,
-    size: int,
-    chunk: int,
-    sleep: Callable[[float], None],
-) -> BlobStream:
+def _first(urls: Sequence[str], opened: Callable[[str], BlobStream], where: Where) -> BlobStream:
     failed: list[TransferError] = []
     for url in urls[:EXTERNAL_URLS_MAX]:
         try:
-            call = _call(url, digest)
-            return BlobStream(at, call, digest, size, chunk=chunk, sleep=sleep).__enter__()
+            return opened(url)
         except TransferError as error:
             failed.append(error)
-    raise _verdict(failed, at.where("get external layer", "", digest))
+    raise _verdict(failed, where)
 
 
 def _call(url: str, digest: Digest) -> Call:

@@ -89,6 +89,11 @@ class Judge:
         """The body is over before the blob is."""
         return self._packed(reply) or self._error(Unavailable, "stopped in the middle")
 
+    def longer(self, reply: Reply) -> TransferError:
+        """The body goes on after the blob is over."""
+        what = f"is longer there than the {self._size} bytes its descriptor says"
+        return self._packed(reply) or self._error(SizeMismatch, what)
+
     def _check_length(self, reply: Reply, expected: int) -> None:
         if reply.length is None or reply.length == expected:
             return
@@ -137,8 +142,8 @@ class Budget:
     def pause(self, error: TransferError) -> float:
         """Seconds to wait before the next connection; raises `error` when the budget is used up.
 
-        A silence with no byte before it ends here: it lasts a minute, and longer patience is the ledger's. What
-        a slow server sent makes a reconnect free only when it was as much as a pace that is bearable brings.
+        A silence with no byte before it ends here: it lasts a minute, and longer patience is the ledger's.
+        What a slow server sent makes a reconnect free only when it was as much as a bearable pace brings.
         """
         now = self._clock()
         if isinstance(error, RequestTimeout):
