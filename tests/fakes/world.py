@@ -195,10 +195,13 @@ def lacking(registry: FakeRegistry, repository: str, digest: str) -> Iterator[st
         return
     try:
         document = json.loads(found[1])
-    except ValueError:
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(document, dict):
         return
     for entry in document.get("manifests") or ():
-        yield from lacking(registry, repository, entry["digest"])
+        if entry["digest"] not in registry.holds[repository]:  # an entry may be a blob
+            yield from lacking(registry, repository, entry["digest"])
     for entry in (document.get("config"), *(document.get("layers") or ())):
         if entry and not entry.get("urls") and entry["digest"] not in registry.holds[repository]:
             yield entry["digest"]
