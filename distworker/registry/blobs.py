@@ -114,7 +114,7 @@ class BlobStream:
 
     def __enter__(self) -> BlobStream:
         """Connect at once, so that a missing blob is known before anything is prepared for it."""
-        if (self._known is None and not self._size) or len(self._known or b"") > self._size:
+        if not self._size if self._known is None else len(self._known) != self._size:
             raise SizeMismatch(
                 f"{self._where}: its descriptor says {self._size} bytes, which no blob of this digest has",
                 **self._where.fields,
