@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
 
 from distworker import __version__
 from distworker.digest import Digest
-from distworker.manifest import Manifest
-from distworker.registry import blobs, manifests, mount, uploads
+from distworker.manifest import Descriptor, Manifest
+from distworker.registry import blobs, external, manifests, mount, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
@@ -33,6 +33,7 @@ from distworker.registry.listing.choose import listing_for
 from distworker.registry.listing.ecr import connector
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.registry.providers import quirks_of
+from distworker.registry.referrers import Referrers
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
@@ -52,6 +53,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         learned: Facts | None = None,
         api: Callable[[str], HTTP] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at = at
         self._profile = profile
@@ -60,6 +62,8 @@ class Client:
         self._listings: dict[str, Listing] = {}
         self._chunk = chunk
         self._sleep = sleep
+        self._clock = clock
+        self._referrers = Referrers(at, trusted=at.quirks.digest_header_trusted, clock=clock)
         self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
 
     def __repr__(self) -> str:
@@ -76,23 +80,41 @@ class Client:
 
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
         """HEAD by tag or digest; None when there is none."""
-        return manifests.head_manifest(self._at, repository, reference)
+        return manifests.head_manifest(
+            self._at,
+            repository,
+            reference,
+            head=self._at.quirks.head_manifests,
+            trusted=self._at.quirks.digest_header_trusted,
+        )
 
-    def get_manifest(self, repository: str, reference: str) -> Manifest:
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         """The manifest, verified."""
-        return manifests.get_manifest(self._at, repository, reference)
+        trusted = self._at.quirks.digest_header_trusted
+        return manifests.get_manifest(self._at, repository, reference, media_type, trusted=trusted)
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         """PUT the exact bytes under a tag or digest."""
         manifests.put_manifest(self._at, repository, reference, manifest)
 
-    def has_blob(self, repository: str, digest: Digest) -> bool:
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         """HEAD the blob."""
-        return blobs.has_blob(self._at, repository, digest)
+        return blobs.has_blob(self._at, repository, digest, size)
 
     def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
         """Read the blob, resuming where the connection breaks."""
-        return blobs.BlobStream(self._at, repository, digest, size, chunk=self._chunk, sleep=self._sleep)
+        call = blobs.blob_call(self._at, repository, digest)
+        return blobs.BlobStream(
+            self._at, call, digest, size, chunk=self._chunk, sleep=self._sleep, clock=self._clock
+        )
+
+    def read_external(
+        self, urls: Sequence[str], digest: Digest, size: int
+    ) -> AbstractContextManager[BlobRead]:
+        """Read a layer from the `urls` of its descriptor, as a stranger."""
+        return external.read_external(
+            self._at, urls, digest, size, chunk=self._chunk, sleep=self._sleep, clock=self._clock
+        )
 
     def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
         """Mount from `source`; a session when that was refused."""
@@ -132,6 +154,10 @@ class Client:
     def budget(self) -> Budget | None:
         """The counted limit that this registry told last; None when it told none."""
         return self._at.http.budget.value
+
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Iterator[Descriptor]:
+        """What refers to a manifest."""
+        return self._referrers.list(repository, digest, artifact_type)
 
 
 class RegistryPool:
@@ -230,7 +256,7 @@ class RegistryPool:
             return http(to, frozenset({to}))
 
         at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
-        return Client(at, profile, self._chunk, self._sleep, self._learned, api)
+        return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock)
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers and API

@@ -58,5 +58,10 @@ class Endpoint:
         query = {"n": str(page), **({"last": last} if last else {})}
         return f"{self.http.origin}/v2/_catalog?{urlencode(query)}"
 
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> str:
+        """What refers to a manifest, of one artifact type if given."""
+        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
+        return f"{self._name(repository)}/referrers/{Digest.parse(digest)}{query}"
+
     def _name(self, repository: str) -> str:
         return f"{self.http.origin}/v2/{parse_repository(repository)}"
