@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
@@ -20,7 +20,7 @@ import urllib3
 from distworker.errors import TransferError
 from distworker.limits import ERROR_BODY_MAX
 from distworker.registry import faults
-from distworker.registry.base import Body, BodyFactory, Chunk
+from distworker.registry.base import Body, Chunk
 from distworker.registry.scopes import Scope
 from distworker.registry.urls import Origin, origin_of
 from distworker.registry.waits import READ_TIMEOUT, SEND_PIECE
@@ -42,7 +42,7 @@ class Call:
     where: faults.Where
     scopes: tuple[Scope, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes | BodyFactory | None = field(default=None, repr=False)
+    body: bytes | Callable[[], Body] | None = field(default=None, repr=False)
     timeout: float = field(default_factory=lambda: READ_TIMEOUT)
     anonymous: bool = False
     once: bool = False  #: never retried in place

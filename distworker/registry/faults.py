@@ -71,6 +71,7 @@ _MISSING: Final[dict[str, type[TransferError]]] = {
     "get blob": BlobUnknown,
     "send blob": UploadSessionLost,
     "commit blob": UploadSessionLost,
+    "upload status": UploadSessionLost,
 }
 _WRITES: Final = frozenset({"start upload", "mount blob", "send blob", "commit blob", "put manifest"})
 _ADVICE: Final[dict[type[TransferError], str]] = {
