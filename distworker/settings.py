@@ -115,6 +115,7 @@ class Settings(BaseSettings):
     part_size: ByteSize = Field(default=ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
     docker_config: str = ""
     registries: str = ""
+    allow_hosts: tuple[str, ...] = ()
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
 

@@ -48,6 +48,7 @@ class RegistrySettings(Strict):
     """What `registries.toml` says of one host. The password comes from one of three places."""
 
     plain_http: bool = False
+    private: bool = False
     ca_file: str = ""
     proxy: Annotated[str, AfterValidator(proxy_url)] = Field(default="", repr=False)
     max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
