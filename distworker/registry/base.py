@@ -108,9 +108,7 @@ class Registry(Protocol):
         """Read `size` bytes, resuming by Range where the connection breaks; BlobUnknown on 404."""
         ...
 
-    def mount_blob(
-        self, repository: str, digest: Digest, sources: Sequence[str]
-    ) -> UploadSession | None:
+    def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
         """Mount from one of the repositories `sources` of the same origin, the likeliest first. None:
         mounted. A session: refused by all, upload through it (or cancel it); an error of the registry counts
         as refused and gives a fresh session.

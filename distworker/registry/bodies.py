@@ -16,7 +16,7 @@ from distworker.registry.base import BodyFactory, Chunk
 
 
 class Source:
-    """A blob of `size` bytes that `body` opens at any offset. Close it in the end; not for several threads."""
+    """A blob of `size` bytes that `body` opens at any offset, for one thread. Close it in the end."""
 
     def __init__(self, body: BodyFactory, size: int) -> None:
         self.size = size

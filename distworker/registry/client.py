@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 from distworker import __version__
 from distworker.digest import Digest
 from distworker.manifest import Manifest
-from distworker.registry import blobs, manifests, mount, uploads
+from distworker.registry import blobs, deletes, manifests, mount, sessions, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
@@ -27,7 +27,9 @@ from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF, HTTP
 from distworker.registry.learned import Facts, MemoryFacts
 from distworker.registry.listing import tags as listing
+from distworker.registry.manifest_put import Publisher
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
+from distworker.registry.subjects import LocalLocks, SubjectLocks
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
@@ -46,12 +48,15 @@ class Client:
         chunk: int,
         sleep: Callable[[float], None] = time.sleep,
         learned: Facts | None = None,
+        locks: SubjectLocks | None = None,
     ) -> None:
         self._at = at
         self._learned: Facts = MemoryFacts() if learned is None else learned
         self._chunk = chunk
         self._sleep = sleep
-        self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
+        self._quirks = profile.quirks
+        self._uploader = uploads.Uploader(at, self._quirks, self._learned, sleep)
+        self._publisher = Publisher(at, locks or LocalLocks(), sleep, self._quirks.manifest_max)
 
     def __repr__(self) -> str:
         return f"Client({self.origin!r})"
@@ -74,8 +79,16 @@ class Client:
         return manifests.get_manifest(self._at, repository, reference)
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        """PUT the exact bytes under a tag or digest."""
-        manifests.put_manifest(self._at, repository, reference, manifest)
+        """PUT the exact bytes under a tag or digest, and list it with its subject."""
+        self._publisher.put(repository, reference, manifest)
+
+    def delete_manifest(self, repository: str, digest: Digest) -> bool:
+        """Delete a manifest with all its tags; False when it was gone."""
+        return deletes.delete_manifest(self._at, repository, digest)
+
+    def delete_tag(self, repository: str, tag: str) -> bool:
+        """Delete one tag and nothing that another needs; False when it was gone."""
+        return deletes.delete_tag(self._at, repository, tag, alone=self._quirks.tag_deletes)
 
     def has_blob(self, repository: str, digest: Digest) -> bool:
         """HEAD the blob."""
@@ -85,13 +98,15 @@ class Client:
         """Read the blob, resuming where the connection breaks."""
         return blobs.BlobStream(self._at, repository, digest, size, chunk=self._chunk, sleep=self._sleep)
 
-    def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
-        """Mount from `source`; a session when that was refused."""
-        return mount.mount_blob(self._at, repository, digest, source)
+    def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
+        """Mount from one of `sources`; a session when all were refused."""
+        granted = self._quirks.mounts
+        wanted = sources if granted != "none" else ()
+        return mount.mount_blob(self._at, repository, digest, wanted, anonymous=granted == "anonymous")
 
     def start_upload(self, repository: str) -> UploadSession:
         """Open an upload session."""
-        return uploads.start_upload(self._at, repository)
+        return sessions.start_upload(self._at, repository)
 
     def upload_blob(
         self,
@@ -106,7 +121,7 @@ class Client:
 
     def cancel_upload(self, session: UploadSession) -> None:
         """Best effort; never raises."""
-        uploads.cancel_upload(self._at, session)
+        self._uploader.cancel(session)
 
     def tags(self, repository: str) -> Iterator[str]:
         """All tags, each once."""
@@ -117,7 +132,8 @@ class RegistryPool:
     """Clients by host and credential id, made from plain values.
 
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
-    `learned`: where facts about registries are remembered, one memory for all clients if not given.
+    `learned`: where facts about registries are remembered, one memory for all clients if not given. `locks`:
+    who may change the list of referrers of one subject, this process alone if not given.
     `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
     """
@@ -132,12 +148,14 @@ class RegistryPool:
         backoff: Backoff = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
         learned: Facts | None = None,
+        locks: SubjectLocks | None = None,
         clock: Callable[[], float] = time.monotonic,
         policy: AddressPolicy | None = None,
         trust_named: bool = False,
         wires: Wires | None = None,
     ) -> None:
         self._learned: Facts = MemoryFacts() if learned is None else learned
+        self._locks: SubjectLocks = locks or LocalLocks()
         self._policy = policy or AddressPolicy()
         self._trust_named = trust_named
         self._wires = wires
@@ -198,7 +216,7 @@ class RegistryPool:
             sleep=self._sleep,
             clock=self._clock,
         )
-        return Client(Endpoint(host, http), profile, self._chunk, self._sleep, self._learned)
+        return Client(Endpoint(host, http), profile, self._chunk, self._sleep, self._learned, self._locks)
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers that were

@@ -75,9 +75,7 @@ def close(
         _close(at, session, digest, b"")
 
 
-def _close(
-    at: Endpoint, session: UploadSession, digest: Digest, body: Callable[[], Body] | bytes
-) -> None:
+def _close(at: Endpoint, session: UploadSession, digest: Digest, body: Callable[[], Body] | bytes) -> None:
     url = with_query(session.location, f"digest={digest}")
     try:
         reply = send(at, session, digest, ("PUT", url), body)

@@ -1,8 +1,9 @@
 """Mounting a blob from another repository of the same registry (distribution-spec, "Mounting a blob").
 
-201 is a mount, 202 an ordinary session that must be used or cancelled, anything else a refusal. The likeliest
-repository is asked at once, since its miss is the session that the upload needs anyway; every further one only
-where a HEAD shows the blob, for each miss would leave another session behind. A refusal never fails the job.
+201 is a mount, 202 an ordinary session that must be used or cancelled, anything else a refusal. The
+likeliest repository is asked at once, since its miss is the session that the upload needs anyway; every
+further one only where a HEAD shows the blob, for each miss would leave another session behind. A refusal
+never fails the job.
 """
 
 from __future__ import annotations
@@ -25,22 +26,23 @@ _CLOSED = (AuthRequired, Unauthorized, Denied, RealmRefused)
 def mount_blob(
     at: Endpoint, repository: str, digest: Digest, sources: Sequence[str], *, anonymous: bool = False
 ) -> UploadSession | None:
-    """None when mounted, from one of `sources` or, with `anonymous`, from wherever the registry finds it; else
-    a session to upload through.
+    """None when mounted, from one of `sources` or, with `anonymous`, from wherever the registry finds it;
+    else a session to upload through.
 
     Raises:
         RepositoryUnknown, Denied, …: the destination takes no uploads. Throttled, Unavailable, …: not now.
     """
     mounting = _Mounting(at, repository, digest)
     try:
-        if any(mounting.tries(source) for source in sources[:MOUNTS_MAX]):
-            return mounting.mounted()
+        mounted = any(mounting.tries(source) for source in sources[:MOUNTS_MAX])
         # Quay refuses it, distribution takes it for a plain POST; only some grant it.
-        if anonymous and mounting.post(""):
-            return mounting.mounted()
+        mounted = mounted or (anonymous and mounting.post(""))
     except BaseException:
         mounting.cancel()
         raise
+    if mounted:
+        mounting.cancel()  # the session of an earlier refusal is of no more use
+        return None
     return mounting.session or sessions.start_upload(at, repository, digest)
 
 
@@ -80,10 +82,6 @@ class _Mounting:
             if error.retry:
                 raise
             return False
-
-    def mounted(self) -> None:
-        """Done; the session of an earlier refusal is of no more use."""
-        self.cancel()
 
     def cancel(self) -> None:
         """Drop the session, if there is one."""

@@ -3,8 +3,8 @@
 After a 416, a server error or a broken connection the session is asked how far it got and the blob goes on
 from there; what cannot be known for sure (`Range: 0-0` means one byte or none, ECR's stands still) ends the
 session instead, for a byte too many or too few would only show in the digest at the very end. An upload with
-no progress is given up soon, one with some after `PATCH_FAULTS_MAX` faults (distribution-spec, "Pushing a blob
-in chunks").
+no progress is given up soon, one with some after `PATCH_FAULTS_MAX` faults (distribution-spec, "Pushing a
+blob in chunks").
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF
 from distworker.registry.outcomes import Unclear, WayRefused, another_way, refused, too_long
 from distworker.registry.sessions import TAKEN, next_byte
-from distworker.registry.ways import Ways
 from distworker.registry.waits import PATCH_FAULTS_MAX
+from distworker.registry.ways import Ways
 
 #: The registry holds another part of the blob than the request begins with.
 _OUT_OF_STEP: Final = "RANGE_INVALID"
@@ -184,5 +184,3 @@ class Patches:
         return ProtocolError(
             f"{where}: the registry says it holds {stated} bytes after {sent} were sent", **where.fields
         )
-
-

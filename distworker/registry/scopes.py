@@ -44,6 +44,11 @@ def push(repository: str) -> Scope:
     return Scope("repository", repository, ("pull", "push"))
 
 
+def delete(repository: str) -> Scope:
+    """Deleting from a repository."""
+    return Scope("repository", repository, ("delete", "pull"))
+
+
 def united(needed: tuple[Scope, ...], offered: Iterable[str]) -> tuple[Scope, ...]:
     """`needed`, widened by what a challenge offers for the very same repositories; wider wishes are
     ignored.

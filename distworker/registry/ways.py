@@ -1,10 +1,10 @@
 """Which of the three ways of sending a blob a registry takes, found out and remembered.
 
 One PUT with everything is the rule: the fewest requests, and the only way for Google Artifact Registry. A
-streamed PATCH and an empty PUT is what docker sends, so every registry that refuses the first knows it. Chunks
-go through proxies that limit one request (Cloudflare: 100 MB) and can be resumed. A refusal leads to the next
-way and is remembered for the origin, so that it costs one request a day and not one per blob; an operator's
-or a table's word is final.
+streamed PATCH and an empty PUT is what docker sends, so every registry that refuses the first knows it.
+Chunks go through proxies that limit one request (Cloudflare: 100 MB) and can be resumed. A refusal leads to
+the next way and is remembered for the origin, so that it costs one request a day and not one per blob; an
+operator's or a table's word is final.
 """
 
 from __future__ import annotations
