@@ -72,7 +72,7 @@ class Settlement:
         move = self._move(blob)
         registry = self._context.registries.client(self._place.host, self._place.credential)
         session = None
-        near = candidates(self._delivered(blob), hinted, self._place, blob.size)
+        near = candidates(self._delivered(blob, ours=True), hinted, self._place, blob.size)
         if near:
             session = registry.mount_blob(self._place.repository, blob.digest, near)
             if session is None:
@@ -113,11 +113,12 @@ class Settlement:
         route = BlobRoute(blob.digest, blob.size, blob.media_type, MOVE, near)
         return replace(blob_move(self._transfer, route), counted=True)
 
-    def _delivered(self, blob: Descriptor) -> str:
-        """The repository to which a step this one waited for brought the blob: its own first."""
+    def _delivered(self, blob: Descriptor, *, ours: bool = False) -> str:
+        """The repository to which a step this one waited for brought the blob: its own first. `ours`: only
+        with this image's credential, which may then read it there."""
         for repository in (self._place.repository, ""):
             said = self._claim.delivered.get(upload_id(blob.digest, self._place.host, repository), {})
-            if said.get("repository"):
+            if said.get("repository") and not (ours and said.get("credential", "") != self._place.credential):
                 return str(said["repository"])
         return ""
 

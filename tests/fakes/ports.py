@@ -175,9 +175,8 @@ class FakeRegistry:
             for child in manifest.children:
                 if child.digest not in repo.manifests and child.digest not in repo.blobs:
                     raise _lacking(str(child.digest))
-            if reference in self.site.immutable and repo.tags.get(reference, "") != "":
-                if repo.tags[reference] != manifest.digest:
-                    raise TagImmutable(f"{reference} is immutable", status=412)
+            if reference in self.site.immutable and repo.tags.get(reference) not in {None, manifest.digest}:
+                raise TagImmutable(f"{reference} is immutable", status=412)
             assert verify_bytes(manifest.raw, manifest.digest)
             repo.manifests[manifest.digest] = (manifest.raw, manifest.media_type)
             if ":" not in reference:
@@ -210,9 +209,7 @@ class FakeRegistry:
             self.site.corrupt_once.discard(digest)
             yield _Read(self.site, data, digest, size)
 
-    def mount_blob(
-        self, repository: str, digest: Digest, sources: Sequence[str]
-    ) -> UploadSession | None:
+    def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
         with self.site.call("mount_blob", repository, digest, *sources):
             for near in map(self._see, sources):
                 if not self.site.refuse_mounts and near is not None and digest in near.blobs:
