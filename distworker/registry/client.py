@@ -16,7 +16,7 @@ from typing import Final
 from distworker import __version__
 from distworker.digest import Digest
 from distworker.manifest import Descriptor, Manifest
-from distworker.registry import blobs, external, manifests, mount, uploads
+from distworker.registry import blobs, deletes, external, manifests, mount, sessions, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
@@ -31,9 +31,11 @@ from distworker.registry.listing import tags as listing
 from distworker.registry.listing.base import Listing
 from distworker.registry.listing.choose import listing_for
 from distworker.registry.listing.ecr import connector
+from distworker.registry.manifest_put import Publisher
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.registry.providers import quirks_of
 from distworker.registry.referrers import Referrers
+from distworker.registry.subjects import LocalLocks, SubjectLocks
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
@@ -52,6 +54,7 @@ class Client:
         chunk: int,
         sleep: Callable[[float], None] = time.sleep,
         learned: Facts | None = None,
+        locks: SubjectLocks | None = None,
         api: Callable[[str], HTTP] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,7 +67,8 @@ class Client:
         self._sleep = sleep
         self._clock = clock
         self._referrers = Referrers(at, trusted=at.quirks.digest_header_trusted, clock=clock)
-        self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
+        self._uploader = uploads.Uploader(at, at.quirks, self._learned, sleep)
+        self._publisher = Publisher(at, locks or LocalLocks(), sleep, at.quirks.manifest_max)
 
     def __repr__(self) -> str:
         return f"Client({self.origin!r})"
@@ -94,8 +98,16 @@ class Client:
         return manifests.get_manifest(self._at, repository, reference, media_type, trusted=trusted)
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        """PUT the exact bytes under a tag or digest."""
-        manifests.put_manifest(self._at, repository, reference, manifest)
+        """PUT the exact bytes under a tag or digest, and list it with its subject."""
+        self._publisher.put(repository, reference, manifest)
+
+    def delete_manifest(self, repository: str, digest: Digest) -> bool:
+        """Delete a manifest with all its tags; False when it was gone."""
+        return deletes.delete_manifest(self._at, repository, digest)
+
+    def delete_tag(self, repository: str, tag: str) -> bool:
+        """Delete one tag and nothing that another needs; False when it was gone."""
+        return deletes.delete_tag(self._at, repository, tag, alone=self._at.quirks.tag_deletes)
 
     def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         """HEAD the blob."""
@@ -116,13 +128,15 @@ class Client:
             self._at, urls, digest, size, chunk=self._chunk, sleep=self._sleep, clock=self._clock
         )
 
-    def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
-        """Mount from `source`; a session when that was refused."""
-        return mount.mount_blob(self._at, repository, digest, source)
+    def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
+        """Mount from one of `sources`; a session when all were refused."""
+        granted = self._at.quirks.mounts
+        wanted = sources if granted != "none" else ()
+        return mount.mount_blob(self._at, repository, digest, wanted, anonymous=granted == "anonymous")
 
     def start_upload(self, repository: str) -> UploadSession:
         """Open an upload session."""
-        return uploads.start_upload(self._at, repository)
+        return sessions.start_upload(self._at, repository)
 
     def upload_blob(
         self,
@@ -137,7 +151,7 @@ class Client:
 
     def cancel_upload(self, session: UploadSession) -> None:
         """Best effort; never raises."""
-        uploads.cancel_upload(self._at, session)
+        self._uploader.cancel(session)
 
     def tags(self, repository: str) -> Iterator[str]:
         """All tags, each once."""
@@ -166,7 +180,8 @@ class RegistryPool:
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
     `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
-    `learned`: where facts about registries are remembered, one memory for all clients if not given.
+    `learned`: where facts about registries are remembered, one memory for all clients if not given. `locks`:
+    who may change the list of referrers of one subject, this process alone if not given.
     """
 
     def __init__(
@@ -178,6 +193,7 @@ class RegistryPool:
         chunk: int = blobs.CHUNK,
         backoff: Backoff = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
+        locks: SubjectLocks | None = None,
         clock: Callable[[], float] = time.monotonic,
         policy: AddressPolicy | None = None,
         trust_named: bool = False,
@@ -185,6 +201,7 @@ class RegistryPool:
         learned: Facts | None = None,
     ) -> None:
         self._learned: Facts = MemoryFacts() if learned is None else learned
+        self._locks: SubjectLocks = locks or LocalLocks()
         self._policy = policy or AddressPolicy()
         self._trust_named = trust_named
         self._wires = wires
@@ -256,7 +273,7 @@ class RegistryPool:
             return http(to, frozenset({to}))
 
         at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
-        return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock)
+        return Client(at, profile, self._chunk, self._sleep, self._learned, self._locks, api, self._clock)
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers and API

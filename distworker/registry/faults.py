@@ -10,7 +10,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
@@ -72,8 +72,21 @@ _MISSING: Final[dict[str, type[TransferError]]] = {
     "get external layer": BlobUnknown,
     "send blob": UploadSessionLost,
     "commit blob": UploadSessionLost,
+    "upload status": UploadSessionLost,
+    "delete manifest": ManifestUnknown,
+    "delete tag": ManifestUnknown,
 }
-_WRITES: Final = frozenset({"start upload", "mount blob", "send blob", "commit blob", "put manifest"})
+_WRITES: Final = frozenset(
+    {
+        "start upload",
+        "mount blob",
+        "send blob",
+        "commit blob",
+        "put manifest",
+        "delete manifest",
+        "delete tag",
+    }
+)
 _ADVICE: Final[dict[type[TransferError], str]] = {
     NotARegistry: "no registry API there; check the host name",
     ManifestUnknown: "it is missing, or hidden from this login",
@@ -139,10 +152,12 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What an error body says: the registry's code and its words, cleaned."""
+    """What an error body says: the registry's code and its words, cleaned. `detail`: all of it as it came,
+    for the digests it names; never shown."""
 
     code: str = ""
     text: str = ""
+    detail: str = field(default="", repr=False)
 
     def says(self, *words: str) -> bool:
         """Does the text hold one of `words`?"""
@@ -166,6 +181,7 @@ def read_problem(body: bytes) -> Problem:
     return Problem(
         clean(code, 60) if isinstance(code, str) else "",
         _foreign(words if isinstance(words, str) else json.dumps(words)),
+        text,
     )
 
 

@@ -9,6 +9,7 @@ spoken, or what an operator named. Which addresses may be dialled at all is the 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -46,6 +47,7 @@ from distworker.registry.waits import (
 )
 from distworker.retrying import Backoff
 
+_log = logging.getLogger(__name__)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REPLAYING: Final = frozenset({307, 308})
 #: All that a host other than the registry gets to see.
@@ -201,7 +203,8 @@ class HTTP:
         while True:
             at_home = at_home and origin_of(url) == self.origin
             self._check_abroad(origin_of(url), call.where)
-            reply = self._once(call, url, self._headers(call, at_home, authorization))
+            headers = self._headers(call, at_home, authorization)
+            reply = self._once(call, url, headers) if url == call.url else self._hop(call, url, headers)
             if at_home:
                 self.budget.see(reply.header)
             target = reply.header("Location")
@@ -223,7 +226,20 @@ class HTTP:
                 **call.where.fields,
                 status=reply.status,
             )
-        return resolve(reply.url, target)
+        try:
+            return resolve(reply.url, target)
+        except ProtocolError as error:
+            fault = RedirectRefused(f"{call.where}: it redirects to {error.message}", **call.where.fields)
+        raise fault
+
+    def _hop(self, call: Call, url: str, headers: dict[str, str]) -> Reply:
+        """One request to where a redirect leads; a closed address there is the redirect's fault."""
+        _log.debug("%s: redirected to %s", call.where, origin_of(url).netloc)
+        try:
+            return self._once(call, url, headers)
+        except AddressRefused as error:
+            fault = RedirectRefused(error.message, **call.where.fields)
+        raise fault
 
     def _check_abroad(self, target: Origin, where: Where) -> None:
         """Away from the registry: https on its usual port, or an address that the operator named."""

@@ -157,6 +157,12 @@ class World:
         self, source: str, destination: str, pool: RegistryPool | None = None, **fields: Any
     ) -> tuple[JobView, list[Mapping[str, Any]]]:
         """The whole pipeline in this process: the closed job and the outcome of each of its images."""
+        return self.run({"source": source, "destination": destination, **fields}, pool)
+
+    def run(
+        self, request: Mapping[str, Any], pool: RegistryPool | None = None
+    ) -> tuple[JobView, list[Mapping[str, Any]]]:
+        """The same for any request, which may have several `pairs`."""
         kit = Equipment(
             registries=pool or self.pool(),
             store=LocalStore(self._folder / "store", durable=False),
@@ -164,11 +170,14 @@ class World:
             window=20,
             part_size=1 << 20,
         )
-        payload = {"v": 1, "source": source, "destination": destination, **fields}
-        request: JobRequest = parse_request(payload, new_id=f"case-{len(self.sleeps)}", created=1.0)
+        job: JobRequest = parse_request({"v": 1, **request}, new_id=f"case-{len(self.sleeps)}", created=1.0)
         with LocalService(MemoryLedger(), kit, 4) as service:
-            *_, view = service.run(request)
-            return view, list(service.jobs.outcomes(request.id))
+            *_, view = service.run(job)
+            return view, list(service.jobs.outcomes(job.id))
+
+    def stored(self, digest: str) -> list[Path]:
+        """The files that hold this blob in the pipeline's store."""
+        return list((self._folder / "store").rglob(digest.partition(":")[2]))
 
     def fails(
         self, kind: type[DistworkerError], **fields: object

@@ -44,11 +44,11 @@ def send(r: Rig, data: bytes = DATA) -> int:
     """Upload `data` in three chunks; how often the body was opened."""
     opened = 0
 
-    def body() -> Body:
+    def body(offset: int) -> Body:
         nonlocal opened
         opened += 1
         third = len(data) // 3 + 1
-        return Sent(*[data[at : at + third] for at in range(0, len(data), third)])
+        return Sent(*[data[at : at + third] for at in range(offset, len(data), third)])
 
     r.client.upload_blob("a/b", Digest.of(data), len(data), body)
     assert r.fake.holds["a/b"] >= {Digest.of(data)}
@@ -107,10 +107,10 @@ def test_u15_empty_and_tiny_blobs_have_a_length(rig: RigMaker, data: bytes) -> N
 def test_a_given_session_is_used(rig: RigMaker) -> None:
     """A refused mount's session saves the second POST."""
     r = rig()
-    session = r.client.mount_blob("a/b", DIGEST, "other/x")
+    session = r.client.mount_blob("a/b", DIGEST, ["other/x"])
     assert session is not None
     assert "SECRET" not in repr(session)
-    r.client.upload_blob("a/b", DIGEST, len(DATA), lambda: Sent(DATA), session)
+    r.client.upload_blob("a/b", DIGEST, len(DATA), Sent(DATA).at, session)
     assert verbs(r) == ["POST", "PUT"]
 
 
@@ -365,7 +365,7 @@ def test_a_failing_body_speaks_for_itself(rig: RigMaker, failure: Exception) -> 
     """A fault of ours is not reported as the registry's, and nothing is retried here."""
     r = rig()
     with pytest.raises(type(failure)) as info:
-        r.client.upload_blob("a/b", DIGEST, len(DATA), lambda: Broken([DATA[:10]], failure))
+        r.client.upload_blob("a/b", DIGEST, len(DATA), lambda offset: Broken([DATA[:10]], failure))
     assert info.value is failure
     assert r.fake.holds["a/b"] == set()
 
@@ -375,7 +375,7 @@ def test_a_body_of_another_length_is_never_sent_as_if_it_fitted(rig: RigMaker, c
     """Too many bytes would run into the next request, too few would hang."""
     r = rig()
     with pytest.raises(InternalError):
-        r.client.upload_blob("a/b", DIGEST, len(DATA), lambda: Broken(chunks))
+        r.client.upload_blob("a/b", DIGEST, len(DATA), lambda offset: Broken(chunks))
 
 
 def test_a_body_that_exists_once_is_not_asked_twice_in_vain(rig: RigMaker) -> None:
@@ -384,7 +384,7 @@ def test_a_body_that_exists_once_is_not_asked_twice_in_vain(rig: RigMaker) -> No
     r.fake.on("PUT", UPLOADS, Answer(502))
     bodies = [Sent(DATA)]
 
-    def once() -> Body:
+    def once(offset: int) -> Body:
         if not bodies:
             raise UploadSessionLost("the stream is used up")
         return bodies.pop()
@@ -398,7 +398,7 @@ def test_u10_mount(rig: RigMaker) -> None:
     """201: nothing to send."""
     r = rig()
     digest = r.fake.put_blob("old/x", DATA)
-    assert r.client.mount_blob("a/b", digest, "old/x") is None
+    assert r.client.mount_blob("a/b", digest, ["old/x"]) is None
     assert r.fake.seen[0].parameters == [("mount", digest), ("from", "old/x")]
     assert verbs(r) == ["POST"]
 
@@ -408,9 +408,9 @@ def test_u12_a_refused_mount_gives_an_ordinary_session(rig: RigMaker, status: in
     """No job fails for it."""
     r = rig()
     r.fake.on("POST", "mount=", Answer(status))
-    session = r.client.mount_blob("a/b", DIGEST, "old/x")
+    session = r.client.mount_blob("a/b", DIGEST, ["old/x"])
     assert session is not None
-    r.client.upload_blob("a/b", DIGEST, len(DATA), lambda: Sent(DATA), session)
+    r.client.upload_blob("a/b", DIGEST, len(DATA), Sent(DATA).at, session)
     assert verbs(r) == ["POST", "POST", "PUT"]
 
 
