@@ -171,7 +171,7 @@ class HTTP:
         while True:
             at_home = at_home and origin_of(url) == self.origin
             self._check_abroad(origin_of(url), call.where)
-            reply = self._once(call, url, self._headers(call, at_home, authorization))
+            reply = self._hop(call, url, self._headers(call, at_home, authorization))
             target = reply.header("Location")
             if reply.status not in _REDIRECTS or not target:
                 return reply
@@ -191,7 +191,23 @@ class HTTP:
                 **call.where.fields,
                 status=reply.status,
             )
-        return resolve(reply.url, target)
+        try:
+            return resolve(reply.url, target)
+        except ProtocolError as error:
+            reason = error.message
+        raise RedirectRefused(
+            f"{call.where}: {reply.origin.netloc} redirects to {reason}; refused", **call.where.fields
+        )
+
+    def _hop(self, call: Call, url: str, headers: dict[str, str]) -> Reply:
+        """One request; where a redirect led inward it is the redirect that is refused."""
+        try:
+            return self._once(call, url, headers)
+        except AddressRefused as error:
+            if url == call.url:
+                raise
+            reason = error.message
+        raise RedirectRefused(f"{reason}, so the redirect there is not followed", **call.where.fields)
 
     def _check_abroad(self, target: Origin, where: Where) -> None:
         """Away from the registry: https on its usual port, or an address that the operator named."""

@@ -531,7 +531,8 @@ def test_b09_stall_and_drip(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     client = world.client()
     # When it is read, Then it is gone on with
     assert read(client) == DATA
-    assert ranges(world.reg) == ["", "bytes=10000-"]
+    start = ranges(world.reg)[1].removeprefix("bytes=").rstrip("-")
+    assert 0 < int(start) <= 10_000
     # Given one that never says a thing, When it is read, Then that is a timeout, which the ledger may repeat
     world.reg.always("GET", "/blobs/", Twist(cut=0, stall=600))
     with world.fails(RequestTimeout) as caught:
@@ -542,7 +543,7 @@ def test_b09_stall_and_drip(world: World, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_b09_drip(world: World) -> None:
     """One byte a second for ever is cut by the least pace, resumed a few times, then a timeout."""
-    # Given a registry that gives one byte at a time, and a second that passes at each
+    # Given a registry that soon gives one byte at a time, and a second that passes at each
     world.reg.put_blob("team/app", DATA)
     world.clock.step = 1.0
 
@@ -552,7 +553,8 @@ def test_b09_drip(world: World) -> None:
         start = int((request.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
 
         def drip() -> Iterable[bytes]:
-            for byte in DATA[start:]:
+            yield DATA[start : start + 5000]
+            for byte in DATA[start + 5000 :]:
                 if world.reg.stopping.wait(0.005):
                     return
                 yield bytes([byte])
