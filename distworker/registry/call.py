@@ -39,6 +39,7 @@ class Call:
 
     `body`: bytes are sent again on a retry; a factory is asked anew for each send and such a request is never
     retried below its verb. `timeout`: seconds to wait for the reply. `anonymous`: never with a credential.
+    `authorization`: sent to the home origin as it is, for APIs that send no challenge; a 401 is then a reply.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Call:
     anonymous: bool = False
     once: bool = False  #: never retried in place
     fresh: bool = False  #: on a connection of its own, since the last one may have been tampered with
+    authorization: str | None = field(default=None, repr=False)
 
     @property
     def streams(self) -> bool:

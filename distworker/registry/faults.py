@@ -291,7 +291,7 @@ def _missing(phase: str, code: str) -> tuple[type[TransferError], str]:
     kind = _MISSING.get(phase, RepositoryUnknown)
     if phase in {"send blob", "commit blob"} and code == "NAME_UNKNOWN":
         kind = RepositoryUnknown
-    if kind is RepositoryUnknown and phase != "list tags":
+    if kind is RepositoryUnknown and not phase.startswith("list "):
         return kind, "some registries want the repository created first"
     return kind, _ADVICE.get(kind, "")
 

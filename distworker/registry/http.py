@@ -28,6 +28,7 @@ from distworker.errors import (
 from distworker.limits import REDIRECTS_MAX, SLEEP_MAX, TOKEN_BODY_MAX
 from distworker.registry import faults
 from distworker.registry.auth import Attempt, Authenticator
+from distworker.registry.budget import BudgetGauge
 from distworker.registry.call import NETWORK_ERRORS, Call, Reply, SentBody
 from distworker.registry.challenge import parse
 from distworker.registry.circuit import Circuit
@@ -71,6 +72,7 @@ class HTTP:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.origin = origin
+        self.budget = BudgetGauge()
         self.auth = Authenticator(
             origin, realms, find=find, send=self._send_token_request, probe=self._probe, clock=clock
         )
@@ -127,6 +129,8 @@ class HTTP:
     def _logged_in(self, call: Call) -> Reply:
         if call.anonymous:
             return self._redirected(call, "")
+        if call.authorization is not None:
+            return self._redirected(call, call.authorization)
         attempt: Attempt = self.auth.attempt(call.scopes, call.where)
         authorization = attempt.header()
         while True:
@@ -172,6 +176,8 @@ class HTTP:
             at_home = at_home and origin_of(url) == self.origin
             self._check_abroad(origin_of(url), call.where)
             reply = self._hop(call, url, self._headers(call, at_home, authorization))
+            if at_home:
+                self.budget.see(reply.header)
             target = reply.header("Location")
             if reply.status not in _REDIRECTS or not target:
                 return reply

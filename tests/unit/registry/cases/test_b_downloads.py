@@ -27,6 +27,7 @@ from distworker.errors import (
 from distworker.manifest import parse_manifest
 from distworker.mediatypes import OCI_MANIFEST
 from distworker.registry.base import Registry
+from distworker.registry.quirks import Quirks
 from distworker.registry.waits import RECONNECTS_MAX
 from tests.fakes.content import Image, descriptor, image
 from tests.fakes.holding import dump, hold, holds_all
@@ -793,6 +794,17 @@ def test_b_a_registry_without_head_of_blobs(stored: World, status: int) -> None:
     assert not client.has_blob("team/app", DIGEST, 7)
     assert not client.has_blob("team/app", Digest.of(b"gone"))
     assert {one for one in ranges(stored.reg) if one} == {"bytes=0-0"}
+
+
+def test_b_a_registry_whose_head_is_not_believed(stored: World) -> None:
+    """Where HEAD is known to say 200 of blobs that are gone, the first byte of a GET is asked for too."""
+    # Given such a registry, with one blob that is there and one that is not
+    client = stored.client(quirks=Quirks(blob_head_trusted=False))
+    stored.reg.always("HEAD", "/blobs/", Answer(200, {"Content-Length": "50000"}))
+    # When they are asked for, Then only the first is there
+    assert client.has_blob("team/app", DIGEST, len(DATA))
+    assert not client.has_blob("team/app", Digest.of(b"gone"))
+    assert stored.reg.count("GET") == 2
 
 
 def test_b_a_storage_that_signs_only_get(stored: World) -> None:
