@@ -66,7 +66,7 @@ class Client:
         self._chunk = chunk
         self._sleep = sleep
         self._clock = clock
-        self._referrers = Referrers(at, trusted=at.quirks.digest_header_trusted, clock=clock)
+        self._referrers = Referrers(at, clock)
         self._uploader = uploads.Uploader(at, at.quirks, self._learned, sleep)
         self._publisher = Publisher(at, locks or LocalLocks(), sleep, at.quirks.manifest_max)
 
@@ -84,18 +84,11 @@ class Client:
 
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
         """HEAD by tag or digest; None when there is none."""
-        return manifests.head_manifest(
-            self._at,
-            repository,
-            reference,
-            head=self._at.quirks.head_manifests,
-            trusted=self._at.quirks.digest_header_trusted,
-        )
+        return manifests.head_manifest(self._at, repository, reference)
 
     def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         """The manifest, verified."""
-        trusted = self._at.quirks.digest_header_trusted
-        return manifests.get_manifest(self._at, repository, reference, media_type, trusted=trusted)
+        return manifests.get_manifest(self._at, repository, reference, media_type)
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         """PUT the exact bytes under a tag or digest, and list it with its subject."""

@@ -203,8 +203,7 @@ class HTTP:
         while True:
             at_home = at_home and origin_of(url) == self.origin
             self._check_abroad(origin_of(url), call.where)
-            headers = self._headers(call, at_home, authorization)
-            reply = self._once(call, url, headers) if url == call.url else self._hop(call, url, headers)
+            reply = self._hop(call, url, self._headers(call, at_home, authorization))
             if at_home:
                 self.budget.see(reply.header)
             target = reply.header("Location")
@@ -229,17 +228,22 @@ class HTTP:
         try:
             return resolve(reply.url, target)
         except ProtocolError as error:
-            fault = RedirectRefused(f"{call.where}: it redirects to {error.message}", **call.where.fields)
-        raise fault
+            reason = error.message
+        raise RedirectRefused(
+            f"{call.where}: {reply.origin.netloc} redirects to {reason}; refused", **call.where.fields
+        )
 
     def _hop(self, call: Call, url: str, headers: dict[str, str]) -> Reply:
-        """One request to where a redirect leads; a closed address there is the redirect's fault."""
-        _log.debug("%s: redirected to %s", call.where, origin_of(url).netloc)
+        """One request; where a redirect led inward it is the redirect that is refused."""
+        if url != call.url:
+            _log.debug("%s: redirected to %s", call.where, origin_of(url).netloc)
         try:
             return self._once(call, url, headers)
         except AddressRefused as error:
-            fault = RedirectRefused(error.message, **call.where.fields)
-        raise fault
+            if url == call.url:
+                raise
+            reason = error.message
+        raise RedirectRefused(f"{reason}, so the redirect there is not followed", **call.where.fields)
 
     def _check_abroad(self, target: Origin, where: Where) -> None:
         """Away from the registry: https on its usual port, or an address that the operator named."""
