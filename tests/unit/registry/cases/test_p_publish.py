@@ -1,4 +1,4 @@
-"""Publishing, case by case: the tag comes last; registries see late, refuse, rewrite and list no referrers."""
+"""Publishing, case by case: the tag comes last; registries see late, refuse, rewrite, list no referrers."""
 
 from __future__ import annotations
 
