@@ -15,6 +15,7 @@ from distworker.errors import Denied, ManifestUnknown, NotARegistry
 from distworker.limits import INDEX_DEPTH_MAX
 from distworker.mediatypes import is_index
 from distworker.registry import scopes
+from distworker.registry.base import ManifestHead
 from distworker.registry.call import Call
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.listing import tags as listing
@@ -45,7 +46,7 @@ def delete_tag(at: Endpoint, repository: str, tag: str, *, alone: bool = False) 
     Raises:
         Denied: other tags need its manifest and the registry can only delete both, or does not delete.
     """
-    head = head_manifest(at, repository, tag)
+    head = _head(at, repository, tag)
     if head is None:
         return False
     if not alone:
@@ -90,14 +91,21 @@ def _check_unshared(at: Endpoint, repository: str, tag: str, digest: Digest) -> 
             )
 
 
+def _head(at: Endpoint, repository: str, reference: str) -> ManifestHead | None:
+    quirks = at.quirks
+    return head_manifest(
+        at, repository, reference, head=quirks.head_manifests, trusted=quirks.digest_header_trusted
+    )
+
+
 def _leads_to(at: Endpoint, repository: str, reference: str, digest: Digest, depth: int) -> bool:
-    head = head_manifest(at, repository, reference)
+    head = _head(at, repository, reference)
     if head is None or head.digest == digest:
         return head is not None
     if not is_index(head.media_type) or not depth:
         return False
     try:
-        index = get_manifest(at, repository, str(head.digest))
+        index = get_manifest(at, repository, str(head.digest), trusted=at.quirks.digest_header_trusted)
     except ManifestUnknown:
         return False
     children = index.children

@@ -42,14 +42,12 @@ class Fact:
 
 #: Every fact there is. A name may be followed by `:` and a repository.
 FACTS: Final[Mapping[str, Fact]] = {
-    "provider": Fact(r"[a-z][a-z0-9-]{0,31}"),  # the product that answers there, a row of the table
     "upload_mode": Fact(r"monolithic|patch|chunked"),
     "chunk_bytes": Fact(_BYTES),
     "monolithic_max": Fact(_BYTES),
     "range_is_stale": Fact(_YES_NO),
     "mounts": Fact(r"none|source|anonymous"),
     "head_manifests": Fact(_YES_NO),
-    "catalog": Fact(_YES_NO, 3600.0),
     # Registries are upgraded, and a repository may answer otherwise than its neighbour: minutes only.
     "referrers": Fact(_YES_NO, 300.0),
 }

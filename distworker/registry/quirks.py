@@ -16,7 +16,7 @@ from distworker.limits import MANIFEST_MAX_PUSH, MIB
 UploadMode = Literal["auto", "monolithic", "patch", "chunked"]
 MountMode = Literal["none", "source", "anonymous"]
 CreateFirst = Literal["nothing", "repository", "project"]
-ListAPI = Literal["spec", "hub", "harbor", "quay", "ghcr", "gitlab", "google", "ecr", "ecr-public"]
+ListAPI = Literal["spec", "hub", "harbor", "quay", "ghcr", "gitlab", "google", "ecr"]
 
 #: Bytes of one chunk where neither row nor registry says otherwise: few requests, little to send again.
 CHUNK_BYTES: Final = 32 * MIB

@@ -49,6 +49,11 @@ def delete(repository: str) -> Scope:
     return Scope("repository", repository, ("delete", "pull"))
 
 
+def catalog() -> Scope:
+    """Listing the repositories of a registry."""
+    return Scope("registry", "catalog", ("*",))
+
+
 def united(needed: tuple[Scope, ...], offered: Iterable[str]) -> tuple[Scope, ...]:
     """`needed`, widened by what a challenge offers for the very same repositories; wider wishes are
     ignored.

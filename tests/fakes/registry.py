@@ -279,11 +279,14 @@ class FakeRegistry(FakeServer):
         condition = request.headers.get("If-Match")
         if self.etags and condition and condition != f'"{self.tag_lists[repository].get(reference)}"':
             return error(412, "PRECONDITION_FAILED")
-        for entry in [document.get("config"), *document.get("layers", [])]:
-            if entry and entry["digest"] not in self.holds[repository]:
+        for entry in [document.get("config"), *(document.get("layers") or [])]:
+            if entry and not entry.get("urls") and entry["digest"] not in self.holds[repository]:
                 return error(400, "MANIFEST_BLOB_UNKNOWN", detail={"digest": entry["digest"]})
         for entry in document.get("manifests", []):
-            if (repository, entry["digest"]) not in self.manifests:
+            held = (repository, entry["digest"]) in self.manifests or entry["digest"] in self.holds[
+                repository
+            ]
+            if not held:
                 return error(400, "MANIFEST_BLOB_UNKNOWN", detail={"digest": entry["digest"]})
         tags = () if ":" in reference else (reference,)
         self._written.add((repository, reference))

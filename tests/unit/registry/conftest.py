@@ -77,9 +77,9 @@ def rig(serve: Callable[[FakeServer], FakeServer]) -> Iterator[Callable[..., Rig
         storage: bool = False,
         chunk: int = 4096,
         upload_mode: str = "auto",
-        quirks: Quirks | None = None,
         identity: str = "",
         near: Iterable[FakeServer] = (),
+        quirks: Quirks | None = None,
         **fake_options: object,
     ) -> Rig:
         if tokens is not None:

@@ -17,7 +17,7 @@ WAY = WayRefused(ProtocolError("405"))
 
 
 def ways(facts: MemoryFacts | None = None, **quirks: object) -> Ways:
-    return Ways("reg.example", Quirks(**quirks), facts or MemoryFacts())  # type: ignore[arg-type]
+    return Ways("reg.example", lambda: Quirks(**quirks), facts or MemoryFacts())  # type: ignore[arg-type]
 
 
 def test_one_put_is_the_rule_up_to_what_is_known_to_pass() -> None:
@@ -76,7 +76,7 @@ def test_what_was_found_out_is_remembered_for_the_origin() -> None:
     assert ways(facts).chunk(0) == 16 * MIB
     ways(facts).instead("monolithic", WAY, 1, ["monolithic"])
     assert ways(facts).choose(1) == "patch"
-    assert Ways("other.example", Quirks(), facts).choose(1) == "monolithic"
+    assert Ways("other.example", Quirks, facts).choose(1) == "monolithic"
 
 
 def test_chunks_are_halved_down_to_the_floor_and_no_further() -> None:
@@ -119,5 +119,5 @@ def test_facts_that_make_no_sense_change_nothing(fact: str) -> None:
         def put(self, origin: str, name: str, value: str) -> None:
             raise AssertionError("nothing is to be remembered")
 
-    made = Ways("reg.example", Quirks(), Odd())
+    made = Ways("reg.example", Quirks, Odd())
     assert (made.choose(GIB), made.chunk(0), made.stale_range) == ("monolithic", 32 * MIB, False)
