@@ -54,9 +54,9 @@ class Client:
         chunk: int,
         sleep: Callable[[float], None] = time.sleep,
         learned: Facts | None = None,
-        locks: SubjectLocks | None = None,
         api: Callable[[str], HTTP] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        locks: SubjectLocks | None = None,
     ) -> None:
         self._at = at
         self._profile = profile
@@ -67,8 +67,8 @@ class Client:
         self._sleep = sleep
         self._clock = clock
         self._referrers = Referrers(at, clock)
-        self._uploader = uploads.Uploader(at, at.quirks, self._learned, sleep)
-        self._publisher = Publisher(at, locks or LocalLocks(), sleep, at.quirks.manifest_max)
+        self._uploader = uploads.Uploader(at, self._learned, sleep)
+        self._publisher = Publisher(at, locks or LocalLocks(), sleep)
 
     def __repr__(self) -> str:
         return f"Client({self.origin!r})"
@@ -173,8 +173,8 @@ class RegistryPool:
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
     `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
-    `learned`: where facts about registries are remembered, one memory for all clients if not given. `locks`:
-    who may change the list of referrers of one subject, this process alone if not given.
+    `learned`: where facts about registries are remembered, one memory for all clients if not given.
+    `locks`: who may change the list of referrers of one subject, this process alone if not given.
     """
 
     def __init__(
@@ -186,12 +186,12 @@ class RegistryPool:
         chunk: int = blobs.CHUNK,
         backoff: Backoff = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
-        locks: SubjectLocks | None = None,
         clock: Callable[[], float] = time.monotonic,
         policy: AddressPolicy | None = None,
         trust_named: bool = False,
         wires: Wires | None = None,
         learned: Facts | None = None,
+        locks: SubjectLocks | None = None,
     ) -> None:
         self._learned: Facts = MemoryFacts() if learned is None else learned
         self._locks: SubjectLocks = locks or LocalLocks()
@@ -266,7 +266,7 @@ class RegistryPool:
             return http(to, frozenset({to}))
 
         at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
-        return Client(at, profile, self._chunk, self._sleep, self._learned, self._locks, api, self._clock)
+        return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock, self._locks)
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers and API

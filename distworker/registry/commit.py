@@ -25,6 +25,7 @@ from distworker.registry.http import BACKOFF
 from distworker.registry.outcomes import Unclear, another_way, refused
 from distworker.registry.sessions import TAKEN, mannered
 from distworker.registry.urls import with_query
+from distworker.registry.waits import COMMITS_MAX, SILENT_COMMITS_MAX
 
 _BYTES: Final = {"Content-Type": "application/octet-stream"}
 
@@ -57,22 +58,27 @@ def put_whole(at: Endpoint, session: UploadSession, digest: Digest, source: Sour
 def close(
     at: Endpoint, session: UploadSession, digest: Digest, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """The closing PUT after everything was sent; tried twice in its session, the second time only if a HEAD
-    does not show that the first one did it.
+    """The closing PUT after everything was sent; tried a few times in its session, each time only if a HEAD
+    does not show that the one before did it.
 
     Raises:
         Unclear: nobody knows. Else why it refused.
     """
-    try:
-        _close(at, session, digest, b"")
-    except Unclear as unclear:
-        error = unclear.error
-        if isinstance(error, UploadSessionLost | DigestMismatch):
-            raise
-        if has_blob(at, session.repository, digest):
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            _close(at, session, digest, b"")
+        except Unclear as unclear:
+            error = unclear.error
+            enough = attempt >= (SILENT_COMMITS_MAX if isinstance(error, RequestTimeout) else COMMITS_MAX)
+            if enough or isinstance(error, UploadSessionLost | DigestMismatch):
+                raise
+            if has_blob(at, session.repository, digest):
+                return
+            sleep(BACKOFF.delay(attempt) if error.delay is None else error.delay)
+        else:
             return
-        sleep(BACKOFF.delay(1) if error.delay is None else error.delay)
-        _close(at, session, digest, b"")
 
 
 def _close(at: Endpoint, session: UploadSession, digest: Digest, body: Callable[[], Body] | bytes) -> None:

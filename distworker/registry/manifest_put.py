@@ -24,7 +24,6 @@ from distworker.errors import (
     TransferError,
     Unavailable,
 )
-from distworker.limits import MANIFEST_MAX_PUSH
 from distworker.manifest import Descriptor, Manifest
 from distworker.registry import scopes
 from distworker.registry.blobs import has_blob
@@ -46,18 +45,13 @@ _NAMED: Final = 3
 
 
 class Publisher:
-    """Puts manifests to one registry, from any thread. `most`: bytes of the largest manifest it takes."""
+    """Puts manifests to one registry, from any thread."""
 
     def __init__(
-        self,
-        at: Endpoint,
-        locks: SubjectLocks,
-        sleep: Callable[[float], None] = time.sleep,
-        most: int = MANIFEST_MAX_PUSH,
+        self, at: Endpoint, locks: SubjectLocks, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._at = at
         self._sleep = sleep
-        self._most = most
         self._subjects = Subjects(at, locks, sleep)
 
     def put(self, repository: str, reference: str, manifest: Manifest) -> None:
@@ -96,10 +90,11 @@ class Publisher:
         return self._at.http.send(call)
 
     def _check_size(self, repository: str, reference: str, manifest: Manifest) -> None:
-        if manifest.size > self._most:
+        most = self._at.quirks.manifest_max
+        if manifest.size > most:
             where = self._at.where("put manifest", repository, reference)
             raise ManifestTooLarge(
-                f"{where}: the manifest has {manifest.size} bytes; the registry takes up to {self._most}",
+                f"{where}: the manifest has {manifest.size} bytes; the registry takes up to {most}",
                 **where.fields,
             )
 
@@ -157,7 +152,7 @@ class Publisher:
         if not blobs and not children:  # it names none of them: any may be meant
             blobs, children = manifest.blobs, manifest.children
         absent = [one.digest for one in blobs if not has_blob(self._at, repository, one.digest)]
-        absent += [one.digest for one in children if head_manifest(self._at, repository, one.digest) is None]
+        absent += [one.digest for one in children if self._head(repository, one.digest) is None]
         if absent:
             more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
             raise BlobUnknown(

@@ -10,7 +10,6 @@ is offered, and is read back: an entry that was seen once is never lost by our h
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from distworker.digest import Digest
 from distworker.errors import ManifestInvalid, ManifestTooLarge, TagImmutable, TransferError, Unavailable
 from distworker.limits import MANIFEST_MAX_PULL, MANIFEST_MAX_PUSH
 from distworker.manifest import Manifest, parse_manifest
@@ -28,10 +26,10 @@ from distworker.registry.call import Call
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.faults import Where
 from distworker.registry.http import BACKOFF
+from distworker.registry.referrers import fallback_tag
 from distworker.registry.sessions import TAKEN
 from distworker.registry.waits import MERGES_MAX
 
-_NOT_IN_TAGS: Final = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 _STRIPES: Final = 64
 
 
@@ -52,11 +50,6 @@ class LocalLocks:
     def hold(self, name: str) -> AbstractContextManager[object]:
         """See `SubjectLocks.hold`."""
         return self._locks[hash(name) % _STRIPES]
-
-
-def fallback_tag(subject: Digest) -> str:
-    """The tag under which the referrers of `subject` are listed."""
-    return _NOT_IN_TAGS.sub("-", f"{subject.algorithm[:32]}-{subject.hex[:64]}")
 
 
 @dataclass(frozen=True, slots=True)

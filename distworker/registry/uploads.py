@@ -24,7 +24,6 @@ from distworker.registry.http import BACKOFF
 from distworker.registry.learned import Facts
 from distworker.registry.outcomes import Unclear, WayRefused
 from distworker.registry.patches import Patches
-from distworker.registry.quirks import Quirks
 from distworker.registry.waits import SESSIONS_MAX
 from distworker.registry.ways import CHUNKS, WHOLE, Way, Ways
 
@@ -46,13 +45,10 @@ class _Blob:
 class Uploader:
     """Sends blobs to one registry, from any thread."""
 
-    def __init__(
-        self, at: Endpoint, quirks: Quirks, facts: Facts, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, at: Endpoint, facts: Facts, sleep: Callable[[float], None] = time.sleep) -> None:
         self._at = at
-        self._quirks = quirks
         self._sleep = sleep
-        self._ways = Ways(at.registry, quirks, facts)
+        self._ways = Ways(at.registry, lambda: at.quirks, facts)
 
     def upload(
         self,
@@ -78,7 +74,7 @@ class Uploader:
 
     def _open(self, blob: _Blob) -> UploadSession | None:
         """A session; None when the registry gave what it has in a repository of its own choice."""
-        if self._quirks.mounts == "anonymous" and not blob.tried and not blob.failures:
+        if self._at.quirks.mounts == "anonymous" and not blob.tried and not blob.failures:
             return mount.mount_blob(self._at, blob.repository, blob.digest, (), anonymous=True)
         return sessions.start_upload(self._at, blob.repository, blob.digest)
 
@@ -142,5 +138,5 @@ class Uploader:
     def cancel(self, session: UploadSession) -> None:
         """Best effort; never raises, and never waits long."""
         # Quay wants a right for it that pushers are not given.
-        if not self._quirks.cancel_needs_delete:
+        if not self._at.quirks.cancel_needs_delete:
             sessions.cancel_upload(self._at, session)

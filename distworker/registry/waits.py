@@ -69,6 +69,9 @@ BAD_LOGIN_MEMORY: Final = 600.0
 CHUNK_FLOOR: Final = 5 << 20
 #: Largest chunk (bytes), whatever a registry asks for: a chunk is what gets sent again after a fault.
 CHUNK_CEILING: Final = 256 << 20
+#: Empty closing PUTs sent in one session; of those that nobody answered in time, fewer.
+COMMITS_MAX: Final = 3
+SILENT_COMMITS_MAX: Final = 2
 #: PATCH requests of one blob that may fail, however much progress each made.
 PATCH_FAULTS_MAX: Final = 50
 #: Bytes between two broken PUTs that count as "broke at the same place": what socket buffers hide.

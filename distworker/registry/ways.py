@@ -9,7 +9,7 @@ operator's or a table's word is final.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal
 
 from distworker.registry.learned import Facts
@@ -25,27 +25,28 @@ _WAYS: Final[tuple[Way, ...]] = (WHOLE, STREAM, CHUNKS)
 
 
 class Ways:
-    """The ways of one origin. Usable from any thread: all it knows is in `facts`."""
+    """The ways of one origin, usable from any thread. `quirks`: what is known of it by now; all that is found
+    out here goes into `facts`."""
 
-    def __init__(self, origin: str, quirks: Quirks, facts: Facts) -> None:
+    def __init__(self, origin: str, quirks: Callable[[], Quirks], facts: Facts) -> None:
         self._origin = origin
         self._quirks = quirks
         self._facts = facts
 
     def choose(self, size: int) -> Way:
         """How to send a blob of `size` bytes."""
-        wanted = self._quirks.upload_mode
+        wanted = self._quirks().upload_mode
         if wanted != "auto":
             return wanted
         known = self._facts.get(self._origin, "upload_mode")
         way = next((one for one in _WAYS if one == known), WHOLE)
-        most = self._number("monolithic_max") or self._quirks.monolithic_max
+        most = self._number("monolithic_max") or self._quirks().monolithic_max
         return CHUNKS if way == WHOLE and most and size > most else way
 
     def instead(self, way: Way, refusal: WayRefused, size: int, tried: Collection[Way]) -> Way:
         """The next way after `way` was refused for a blob of `size` bytes; raises the registry's own error
         when none is left."""
-        if self._quirks.upload_mode != "auto":
+        if self._quirks().upload_mode != "auto":
             raise refusal.error
         # Too long for one request: only chunks are shorter. Else what docker sends comes first.
         order = (CHUNKS, STREAM) if refusal.size else (STREAM, CHUNKS, WHOLE)
@@ -62,7 +63,7 @@ class Ways:
         """The way after one PUT with everything broke off at these bytes. Twice at about the same place is a
         proxy that allows no longer request and does not say so; it is remembered.
         """
-        if self._quirks.upload_mode != "auto" or len(places) < 2 or min(places) < CHUNK_FLOOR:
+        if self._quirks().upload_mode != "auto" or len(places) < 2 or min(places) < CHUNK_FLOOR:
             return WHOLE
         if max(places) - min(places) <= SAME_PLACE:
             self.too_long(min(places))
@@ -78,7 +79,7 @@ class Ways:
 
     def chunk(self, least: int) -> int:
         """Bytes of one chunk; `least` is what the registry asks for (OCI-Chunk-Min-Length)."""
-        known = self._number("chunk_bytes") or self._quirks.chunk_bytes
+        known = self._number("chunk_bytes") or self._quirks().chunk_bytes
         return min(max(known, least), CHUNK_CEILING)
 
     def smaller(self, chunk: int, least: int) -> int:
@@ -92,7 +93,7 @@ class Ways:
     @property
     def stale_range(self) -> bool:
         """Does `Range` of a PATCH's reply stand still although the bytes are stored (ECR)?"""
-        return self._quirks.range_is_stale or self._facts.get(self._origin, "range_is_stale") == "yes"
+        return self._quirks().range_is_stale or self._facts.get(self._origin, "range_is_stale") == "yes"
 
     def range_was_stale(self) -> None:
         """Remember that it does."""
@@ -101,7 +102,7 @@ class Ways:
     @property
     def resumes(self) -> bool:
         """May a broken session be asked how far it got?"""
-        return self._quirks.upload_resumes
+        return self._quirks().upload_resumes
 
     def _number(self, name: str) -> int:
         text = self._facts.get(self._origin, name)

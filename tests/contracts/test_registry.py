@@ -27,6 +27,7 @@ from distworker.registry.base import Chunk, Registry
 from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.profiles import HostProfile, UploadMode
+from distworker.registry.quirks import Quirks
 from tests.conftest import BUCKET
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_token import SignedTokenServer
@@ -69,7 +70,8 @@ class Pieces:
 def pool_for(host: str, password: str, realms: tuple[str, ...], mode: UploadMode = "auto") -> RegistryPool:
     """Clients for one plain-http registry, logged in if there is a password."""
     logins = ConfiguredCredentials({"main": Login((host,), USER, password)} if password else {})
-    profile = HostProfile(plain_http=True, private=True, token_realms=realms, upload_mode=mode)
+    quirks = Quirks(chunk_bytes=MIB)
+    profile = HostProfile(plain_http=True, private=True, token_realms=realms, upload_mode=mode, quirks=quirks)
     return RegistryPool({host: profile}, logins)
 
 
@@ -155,9 +157,9 @@ def test_a_login_that_works_pings(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"x", DATA], ids=["empty", "braces", "one", "3MiB"])
-@pytest.mark.parametrize("mode", ["auto", "patch"])
+@pytest.mark.parametrize("mode", ["auto", "patch", "chunked"])
 def test_a_blob_goes_in_and_comes_out(connect: Connect, data: bytes, mode: UploadMode) -> None:
-    """Both upload modes, any size; presence follows."""
+    """Every upload mode, any size (chunks of 1 MiB); presence follows."""
     registry = connect(mode=mode)
     digest = Digest.of(data)
     assert not registry.has_blob("team/app", digest)
@@ -207,6 +209,41 @@ def test_a_manifest_keeps_its_bytes(connect: Connect) -> None:
     assert (head.digest, head.media_type, head.size) == (index.digest, OCI_INDEX, len(raw))
     assert registry.get_manifest("team/app", "v1").raw == raw
     assert registry.get_manifest("team/app", manifest.digest).raw == manifest.raw
+
+
+def test_a_referrer_is_listed_under_its_subjects_tag(connect: Connect) -> None:
+    """None of these registries indexes subjects, so the client keeps the list, and loses no entry of it."""
+    registry = connect()
+    subject = image(registry, "team/app")
+    registry.put_manifest("team/app", subject.digest, subject)
+    about = {"mediaType": OCI_MANIFEST, "digest": subject.digest, "size": subject.size}
+    made = []
+    for kind in ("x/signature", "x/sbom"):
+        raw = json.dumps({**json.loads(subject.raw), "subject": about, "artifactType": kind}).encode()
+        made.append(parse_manifest(raw, OCI_MANIFEST))
+        registry.put_manifest("team/app", made[-1].digest, made[-1])
+    listed = registry.get_manifest("team/app", str(subject.digest).replace(":", "-"))
+    assert listed.media_type == OCI_INDEX
+    assert [(one.digest, one.artifact_type) for one in listed.children] == [
+        (made[0].digest, "x/signature"),
+        (made[1].digest, "x/sbom"),
+    ]
+
+
+def test_manifests_and_tags_are_deleted(connect: Connect) -> None:
+    """A tag that shares its manifest is refused, one that stands alone goes, gone is gone."""
+    registry = connect()
+    manifest = image(registry, "team/app")
+    for tag in ("v1", "v2"):
+        registry.put_manifest("team/app", tag, manifest)
+    with pytest.raises(Denied):
+        registry.delete_tag("team/app", "v1")
+    assert registry.delete_manifest("team/app", manifest.digest)
+    assert not registry.delete_manifest("team/app", manifest.digest)
+    assert registry.head_manifest("team/app", "v1") is None
+    registry.put_manifest("team/app", "v3", manifest)
+    assert registry.delete_tag("team/app", "v3")
+    assert not registry.delete_tag("team/app", "v3")
 
 
 def test_missing_manifests_and_repositories_are_told(connect: Connect) -> None:

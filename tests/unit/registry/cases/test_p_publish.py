@@ -29,7 +29,7 @@ from distworker.manifest import Manifest, parse_manifest
 from distworker.mediatypes import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from distworker.registry.client import Client
 from distworker.registry.quirks import Quirks
-from distworker.registry.subjects import fallback_tag
+from distworker.registry.referrers import fallback_tag
 from tests.fakes.meddle import meddle
 from tests.fakes.registry import FakeRegistry, error
 from tests.fakes.registry_server import PASS, Answer, Seen, Twist

@@ -191,7 +191,7 @@ def test_u04_chunked_moving_location(world: World, monkeypatch: pytest.MonkeyPat
 
 def test_u04_an_absurd_chunk_is_capped_in_earnest() -> None:
     """10 TiB as OCI-Chunk-Min-Length makes chunks of 256 MiB, 10 MiB ones of what it says."""
-    ways = Ways("reg.example", Quirks(chunk_bytes=1 * MIB), MemoryFacts())
+    ways = Ways("reg.example", lambda: Quirks(chunk_bytes=1 * MIB), MemoryFacts())
     assert [ways.chunk(least) for least in (0, 10 * MIB, 10 << 40)] == [1 * MIB, 10 * MIB, 256 * MIB]
 
 
