@@ -66,6 +66,11 @@ class Credential:
         self._check(origin)
         return f"Bearer {self.registry_token}"
 
+    def secret(self, origin: Origin) -> str:
+        """The bare password, for an API of `origin` that takes it in another form than Basic."""
+        self._check(origin)
+        return self.password or self.identity_token
+
     def refresh_token(self, origin: Origin) -> str:
         """The identity token, for the token server at `origin`."""
         self._check(origin)

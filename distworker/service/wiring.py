@@ -23,6 +23,7 @@ from distworker import __version__
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.local import LocalStore
 from distworker.errors import ConfigInvalid
+from distworker.registry.providers import quirks_of
 from distworker.service.doctor import Patient
 from distworker.service.fingerprints import fingerprints
 from distworker.service.jobs import Jobs
@@ -35,6 +36,7 @@ from distworker.steps.table import STEPS
 
 if TYPE_CHECKING:
     from distworker.registry.client import RegistryPool
+    from distworker.registry.learned import Facts
     from distworker.registry.profiles import HostProfile
     from distworker.state.ledger import RedisLedger
 
@@ -82,7 +84,8 @@ def build_services(config: Config, dispatch: Dispatcher) -> Services:
         ConfigInvalid: a setting that only the store or the ledger can judge.
     """
     settings = config.settings
-    ledger, store, registries = build_ledger(settings), build_store(settings), build_registries(config)
+    ledger, store = build_ledger(settings), build_store(settings)
+    registries = build_registries(config, learned=shared_facts(ledger))
     kit = Equipment(registries, store, STEPS, window=settings.window, part_size=settings.part_size)
     return Services(
         config=config,
@@ -189,9 +192,10 @@ def build_store(settings: Settings) -> BlobStore:
     )
 
 
-def build_registries(config: Config, *, local: bool = False) -> RegistryPool:
+def build_registries(config: Config, *, local: bool = False, learned: Facts | None = None) -> RegistryPool:
     """The registries with the operator's profiles and logins. `local`: whoever runs this is the operator, so
     registries that a request names may lie at private addresses, and the user's own logins are there.
+    `learned`: where facts about registries are remembered, this process's memory if not given.
     """
     from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
     from distworker.registry.client import USER_AGENT, RegistryPool  # noqa: PLC0415
@@ -203,7 +207,7 @@ def build_registries(config: Config, *, local: bool = False) -> RegistryPool:
         own=own_servers(config.settings),
     )
     return RegistryPool(
-        profiles={host: _profile(table, config.settings) for host, table in config.registries.items()},
+        profiles={host: _profile(host, table, config.settings) for host, table in config.registries.items()},
         credentials=ConfiguredCredentials(
             logins={
                 host: logins.way(host, table, policy, USER_AGENT)
@@ -214,7 +218,16 @@ def build_registries(config: Config, *, local: bool = False) -> RegistryPool:
         ),
         policy=policy,
         trust_named=local,
+        learned=learned,
     )
+
+
+def shared_facts(ledger: RedisLedger) -> Facts:
+    """What workers learn about registries, shared through the ledger's Redis."""
+    from distworker.registry.learned import SharedFacts, life  # noqa: PLC0415 - see the module text
+    from distworker.state.learned import RedisFacts  # noqa: PLC0415
+
+    return SharedFacts(RedisFacts(ledger.redis, life))
 
 
 def own_servers(settings: Settings) -> frozenset[tuple[str, int]]:
@@ -238,21 +251,29 @@ def presence(config: Config, random: Callable[[int], str] = secrets.token_hex) -
         "version": __version__,
         "fingerprints": fingerprints(config),
     }
-    caps = {host: table.max_concurrency for host, table in config.registries.items() if table.max_concurrency}
+    caps = {host: cap for host, table in config.registries.items() if (cap := _cap(host, table))}
     return Presence(f"{host}-{os.getpid()}-{random(3)}", config.settings.slots, info, caps)
 
 
-def _profile(table: RegistrySettings, settings: Settings) -> HostProfile:
+def _cap(host: str, table: RegistrySettings) -> int:
+    """Transfers at once that the operator, or else the table of registries, allows; 0: any number."""
+    return table.max_concurrency or quirks_of(host, table.provider).max_concurrency
+
+
+def _profile(host: str, table: RegistrySettings, settings: Settings) -> HostProfile:
     from distworker.registry.profiles import HostProfile  # noqa: PLC0415 - see the module text
 
+    quirks = quirks_of(host, table.provider, table.stated)
     return HostProfile(
         plain_http=table.plain_http,
         private=table.private,
         ca_file=table.ca_file,
         proxy=table.proxy,
-        max_concurrency=table.max_concurrency or settings.slots,
+        max_concurrency=table.max_concurrency
+        or min(settings.slots, quirks.max_concurrency or settings.slots),
         upload_mode=table.upload_mode,
         token_realms=table.token_realms,
+        quirks=quirks,
     )
 
 

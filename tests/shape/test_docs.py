@@ -55,7 +55,7 @@ def test_every_explained_setting_exists() -> None:
         name
         for line in SETTINGS.splitlines()
         if line.startswith("| `")
-        for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])
+        for name in re.findall(r"`([a-z0-9_]+)`", line.split("|")[1])
     }
 
     assert documented == {
