@@ -58,7 +58,7 @@ _REASON_MAX: Final = 300
 
 #: Statuses that mean the same in every phase (405: in those that write).
 _BY_STATUS: Final[dict[int, tuple[type[TransferError], str]]] = {
-    401: (Unauthorized, "check the login for this host in registries.toml or the docker config"),
+    401: (Unauthorized, "check the login for this host in registries.toml or auth_files"),
     403: (Denied, "the login may not do this"),
     405: (Denied, "it takes no writes: is it read-only just now, or a cache that only pulls?"),
 }
@@ -349,7 +349,7 @@ def auth_required(where: Where) -> AuthRequired:
     """The registry wants a login and we have none."""
     return AuthRequired(
         f"{where}: {where.registry} wants a login for this and none is configured; "
-        "add one to registries.toml or to the auths of the docker config (credential helpers are not asked)",
+        "add one to registries.toml, or to a file that auth_files names",
         **where.fields,
         status=401,
     )

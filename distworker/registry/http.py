@@ -176,7 +176,8 @@ class HTTP:
         no redirect is followed and no login added, and nothing the server says gets into an error.
         """
         headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
-        call = Call(request.method, request.url, where, headers=headers, body=request.body)
+        # On a new connection: an old one, idle since the last login, may be dead without our knowing.
+        call = Call(request.method, request.url, where, headers=headers, body=request.body, fresh=True)
 
         def run() -> Reply:
             return self._raise_transient(self._once(call, call.url, dict(call.headers)).quiet())
