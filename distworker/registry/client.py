@@ -35,7 +35,9 @@ from distworker.registry.manifest_put import Publisher
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.registry.providers import quirks_of
 from distworker.registry.referrers import Referrers
+from distworker.registry.sharedtokens import SharedTokenCache, Vault
 from distworker.registry.subjects import LocalLocks, SubjectLocks
+from distworker.registry.tokencache import MemoryTokenCache, TokenCache
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
@@ -175,6 +177,7 @@ class RegistryPool:
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
     `learned`: where facts about registries are remembered, one memory for all clients if not given.
     `locks`: who may change the list of referrers of one subject, this process alone if not given.
+    `vault`: where tokens and refused logins are shared with other processes; without one they stay here.
     """
 
     def __init__(
@@ -192,6 +195,7 @@ class RegistryPool:
         wires: Wires | None = None,
         learned: Facts | None = None,
         locks: SubjectLocks | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self._learned: Facts = MemoryFacts() if learned is None else learned
         self._locks: SubjectLocks = locks or LocalLocks()
@@ -199,6 +203,7 @@ class RegistryPool:
         self._trust_named = trust_named
         self._wires = wires
         self._clock = clock
+        self._vault = vault
         self._profiles = {canonical_host(host): profile for host, profile in (profiles or {}).items()}
         self._credentials = credentials or NoCredentials()
         self._user_agent = user_agent
@@ -252,7 +257,11 @@ class RegistryPool:
             return HTTP(
                 to,
                 realms,
-                find=lambda: self._credentials.find(host, credential),
+                find=lambda repository: self._credentials.find(host, credential, repository),
+                renew=lambda repository, login: self._credentials.refused(
+                    host, credential, repository, login
+                ),
+                tokens=self._token_cache(),
                 dialer=dialer,
                 user_agent=self._user_agent,
                 backoff=self._backoff,
@@ -267,6 +276,10 @@ class RegistryPool:
 
         at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
         return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock, self._locks)
+
+    def _token_cache(self) -> TokenCache:
+        memory = MemoryTokenCache(self._clock)
+        return SharedTokenCache(memory, self._vault, clock=self._clock) if self._vault else memory
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers and API
