@@ -173,7 +173,8 @@ def recognised(quirks: Quirks, challenge: Challenge | None) -> Quirks:
     """
     if challenge is None or quirks.provider != "default" or "provider" in quirks.said:
         return quirks
-    return _instead(quirks, _product(challenge.scheme, challenge.realm, challenge.service))
+    product = _product(challenge.scheme, challenge.realm, challenge.service)
+    return quirks if product == "default" else _instead(quirks, product)
 
 
 @lru_cache(maxsize=256)

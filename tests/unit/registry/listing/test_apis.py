@@ -23,6 +23,7 @@ from distworker.errors import (
     LimitExceeded,
     ProtocolError,
     RateLimited,
+    RealmRefused,
     RedirectRefused,
     RepositoryUnknown,
     Throttled,
@@ -360,7 +361,7 @@ def test_a_hub_login_is_not_redirected(connect: Connect, world: World) -> None:
     """The password stays where it was sent."""
     listing, server = PRODUCTS["hub"].open(connect)
     server.on("POST", "/v2/auth/token", Answer(307, {"Location": "https://evil.example/v2/auth/token"}))
-    with fails(RedirectRefused):
+    with fails(RealmRefused):
         list(listing.repositories("team"))
     assert world.evil.seen == []
 

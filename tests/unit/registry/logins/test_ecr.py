@@ -189,7 +189,7 @@ def test_a_pull_from_amazon(town: Town, aws: FakeAws) -> None:
     town.add(PUBLIC, registry)
     digest = registry.put_blob("team/app", b"layer")
     assert town.client(PUBLIC, login(town, PUBLIC)).has_blob("team/app", digest)
-    assert [bool(seen.authorization) for seen in registry.seen] == [False, True]
+    assert [bool(seen.authorization) for seen in registry.seen] == [False, True, True]
 
 
 def test_a_login_is_renewed_at_four_fifths_of_what_amazon_says(town: Town, aws: FakeAws) -> None:
