@@ -63,6 +63,8 @@ TOKEN_MARGIN: Final = 5.0
 #: Seconds for which one process may ask a token server while others wait for its answer, and between looks.
 TOKEN_TURN: Final = 30.0
 TOKEN_TURN_POLL: Final = 0.05
+#: Seconds for which other processes go by what one learned of how a registry wants to be logged in to.
+CHALLENGE_MEMORY: Final = 600.0
 #: Answers to 401 in one logical request: each token request, and one token that somebody else got meanwhile.
 REPLAYS_MAX: Final = 3
 #: Resources whose tokens are kept per origin and credential; one per repository in use.

@@ -359,3 +359,16 @@ def test_a_proxy_that_is_none_is_refused_where_it_stands(
     (place / "registries.toml").unlink()
     with pytest.raises(ConfigInvalid, match=r"(?i)proxy"):
         load()
+
+
+def test_a_token_secret_is_long_and_never_shown(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short one could be guessed from what lies in Redis; neither is repeated."""
+    monkeypatch.setenv("DISTWORKER_TOKEN_SECRET", "hunter2")
+    with pytest.raises(ConfigInvalid, match=r"token_secret: .*at least 16 random characters") as caught:
+        load()
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("DISTWORKER_TOKEN_SECRET", "hunter2-hunter2-")
+    config = load()
+    rows = {key: value for key, value, _ in config.rows()}
+    assert rows["token_secret"] == "***"
+    assert "hunter2" not in repr(config)
