@@ -246,6 +246,7 @@ BROKEN = {
     "auth is a number": '{"auths": {"r.example": {"auth": 5, "password": "SECRET"}}}',
     "a user with a colon": '{"auths": {"r.example": {"username": "a:SECRET", "password": "SECRET"}}}',
     "a token with a newline": '{"auths": {"r.example": {"registrytoken": "SECRET\\nX: y"}}}',
+    "half a character": '{"auths": {"r.example": {"username": "me", "password": "SECRET\\ud800"}}}',
     "credHelpers is a list": '{"auths": {}, "credHelpers": ["SECRET"]}',
     "a helper is a number": '{"auths": {}, "credHelpers": {"r.example": 5}, "x": "SECRET"}',
     "credsStore is a list": '{"auths": {}, "credsStore": ["SECRET"]}',
