@@ -2,14 +2,15 @@
 
 One model for one table, and what the other models of `settings.py` share with it: `Strict`, which refuses
 unknown keys, and the checks of URLs. Reading the file, the environment and naming what is wrong stay in
-`settings.py`; this module opens nothing but the file that holds a password.
+`settings.py`; this module opens nothing but the files that hold a user or a password.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr, model_validator
@@ -21,7 +22,19 @@ from distworker.registry.providers import ROWS
 from distworker.registry.quirks import CreateFirst, ListAPI, MountMode, UploadMode
 
 #: Keys of a table whose value is a path: relative ones count from the file's folder.
-REGISTRY_PATHS: Final = ("ca_file", "password_file")
+REGISTRY_PATHS: Final = ("ca_file", "username_file", "password_file", "key_file", "token_file")
+#: The variable in which GitHub's workflows keep their token.
+GITHUB_VARIABLE: Final = "GITHUB_TOKEN"
+#: Users under which Google takes a key file itself as the password.
+GOOGLE_KEY_USERS: Final = ("_json_key", "_json_key_base64")
+#: Keys that only some ways to log in know.
+_OF_LOGIN: Final[Mapping[str, str]] = {
+    "profile": "ecr",
+    "role": "ecr",
+    "key_file": "google",
+    "tenant": "acr",
+    "token_file": "acr",
+}
 
 
 def with_port(value: str) -> str:
@@ -104,7 +117,11 @@ class QuirkSettings(Strict):
 
 
 class RegistrySettings(Strict):
-    """What `registries.toml` says of one host. The password comes from one of three places."""
+    """What `registries.toml` says of one host.
+
+    User and password come from one of three places each. `login` says what they are: those of the registry
+    (`plain`), or what a provider makes the registry's login from.
+    """
 
     plain_http: bool = False
     private: bool = False
@@ -113,25 +130,57 @@ class RegistrySettings(Strict):
     max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
     upload_mode: UploadMode = "auto"
     token_realms: tuple[str, ...] = ()
+    login: Literal["plain", "ecr", "google", "acr", "github"] = "plain"
     username: str = ""
+    username_file: str = ""
+    username_env: str = ""
     password: SecretStr = SecretStr("")
     password_file: str = ""
     password_env: str = ""
+    profile: str = ""
+    role: str = ""
+    key_file: str = ""
+    tenant: str = ""
+    token_file: str = ""
     provider: Annotated[str, AfterValidator(row_of_the_table)] = ""
     quirks: QuirkSettings = QuirkSettings()
 
     @model_validator(mode="after")
-    def _one_password(self) -> Self:
-        ways = [bool(self.password.get_secret_value()), bool(self.password_file), bool(self.password_env)]
-        if sum(ways) > 1:
+    def _consistent(self) -> Self:
+        if sum(self._passwords) > 1:
             raise ValueError("give one of password, password_file and password_env")
-        if any(ways) != bool(self.username):
-            raise ValueError(
-                "a username needs one of password, password_file and password_env, and they need it"
-            )
+        if sum(self._usernames) > 1:
+            raise ValueError("give one of username, username_file and username_env")
         if self.plain_http and self.ca_file:
             raise ValueError("plain_http has no certificate to check: drop plain_http or ca_file")
+        for key, login in _OF_LOGIN.items():
+            if getattr(self, key) and self.login != login:
+                raise ValueError(f'{key} belongs to login = "{login}"; drop one of the two')
+        fault = self._login_fault()
+        if fault:
+            raise ValueError(fault)
         return self
+
+    @property
+    def has_user(self) -> bool:
+        """Does it name a user?"""
+        return any(self._usernames)
+
+    @property
+    def has_login(self) -> bool:
+        """Does it say how to log in?"""
+        return self.login != "plain" or self.has_user
+
+    @property
+    def password_variable(self) -> str:
+        """The variable that holds the password, "" when it is kept elsewhere."""
+        if self.login == "github" and not any(self._passwords):
+            return GITHUB_VARIABLE
+        return self.password_env
+
+    def read_username(self) -> str:
+        """The user from whichever place holds it, "" when that is empty or missing."""
+        return _read(self.username_env, self.username_file) or self.username
 
     @property
     def stated(self) -> dict[str, Any]:
@@ -143,11 +192,41 @@ class RegistrySettings(Strict):
 
     def read_password(self) -> str:
         """The password from whichever place holds it, "" when that is empty or missing."""
-        if self.password_env:
-            return os.environ.get(self.password_env, "")
-        if self.password_file:
-            try:
-                return Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError):
-                return ""
-        return self.password.get_secret_value()
+        return _read(self.password_variable, self.password_file) or self.password.get_secret_value()
+
+    @property
+    def _usernames(self) -> tuple[bool, ...]:
+        return bool(self.username), bool(self.username_file), bool(self.username_env)
+
+    @property
+    def _passwords(self) -> tuple[bool, ...]:
+        return bool(self.password.get_secret_value()), bool(self.password_file), bool(self.password_env)
+
+    def _login_fault(self) -> str:
+        """What user and password lack for this way to log in."""
+        user, password = self.has_user, any(self._passwords)
+        if self.login in {"plain", "ecr"} and user != password:
+            return "a username needs one of password, password_file and password_env, and they need it"
+        if self.login == "ecr" and user and self.profile:
+            return "an access key (username and password) and a profile are two accounts; drop one"
+        if self.login == "google" and (password or (user and self.username not in GOOGLE_KEY_USERS)):
+            return f"google takes a key_file, and as username at most {' or '.join(GOOGLE_KEY_USERS)}"
+        if self.login == "google" and user and not self.key_file:
+            return f"username {self.username} needs key_file"
+        if self.login == "acr" and not (self.tenant and user and (password != bool(self.token_file))):
+            return (
+                "acr needs tenant, username (the application's id) and one of password, password_file, "
+                'password_env and token_file; an admin account needs no login = "acr"'
+            )
+        return ""
+
+
+def _read(variable: str, file: str) -> str:
+    if variable:
+        return os.environ.get(variable, "")
+    if not file:
+        return ""
+    try:
+        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -51,8 +51,8 @@ class Call:
     timeout: float = field(default_factory=lambda: READ_TIMEOUT)
     anonymous: bool = False
     once: bool = False  #: never retried in place
-    fresh: bool = False  #: on a connection of its own, since the last one may have been tampered with
     authorization: str | None = field(default=None, repr=False)
+    fresh: bool = False  #: on a connection of its own, since the last one may have been tampered with
 
     @property
     def streams(self) -> bool:
@@ -155,6 +155,11 @@ class Reply:
             fault = faults.from_exception(error, self.origin, self.where)
         # Raised out here, so that no exception that knows the address hangs below ours.
         raise fault
+
+    def quiet(self) -> Reply:
+        """This reply, its words left unread: a login's server may quote the secret that was sent."""
+        self._problem = faults.Problem()
+        return self
 
     @property
     def problem(self) -> faults.Problem:

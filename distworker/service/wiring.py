@@ -36,7 +36,6 @@ from distworker.steps.table import STEPS
 
 if TYPE_CHECKING:
     from distworker.registry.client import RegistryPool
-    from distworker.registry.credentials import Login
     from distworker.registry.learned import Facts
     from distworker.registry.profiles import HostProfile
     from distworker.state.ledger import RedisLedger
@@ -113,7 +112,7 @@ def build_local(config: Config, folder: Path | None = None, slots: int | None = 
     settings = config.settings
     own_slots = settings.slots if config.origins.get("slots", DEFAULT) != DEFAULT else LOCAL_SLOTS
     # Whoever names a registry here is the person whose machine this is.
-    registries = build_registries(config, docker_config=user_docker_config(), trust_named=True)
+    registries = build_registries(config, local=True)
     kit = Equipment(
         registries=registries,
         store=LocalStore(folder or cache_folder(), durable=False),
@@ -193,29 +192,32 @@ def build_store(settings: Settings) -> BlobStore:
     )
 
 
-def build_registries(
-    config: Config, docker_config: str = "", trust_named: bool = False, learned: Facts | None = None
-) -> RegistryPool:
-    """The registries with the operator's profiles and logins; `docker_config` if the settings name none.
-    `trust_named`: registries that a request names may lie at private addresses. `learned`: where facts about
-    them are remembered, this process's memory if not given.
+def build_registries(config: Config, *, local: bool = False, learned: Facts | None = None) -> RegistryPool:
+    """The registries with the operator's profiles and logins. `local`: whoever runs this is the operator, so
+    registries that a request names may lie at private addresses, and the user's own logins are there.
+    `learned`: where facts about registries are remembered, this process's memory if not given.
     """
     from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
-    from distworker.registry.client import RegistryPool  # noqa: PLC0415 - see the module text
+    from distworker.registry.client import USER_AGENT, RegistryPool  # noqa: PLC0415
     from distworker.registry.credentials import ConfiguredCredentials  # noqa: PLC0415
+    from distworker.service import logins  # noqa: PLC0415
 
-    file = config.settings.docker_config or docker_config
+    policy = AddressPolicy(
+        allowed=tuple(Allowed.parse(text) for text in config.settings.allow_hosts),
+        own=own_servers(config.settings),
+    )
     return RegistryPool(
         profiles={host: _profile(host, table, config.settings) for host, table in config.registries.items()},
         credentials=ConfiguredCredentials(
-            logins={host: _login(host, table) for host, table in config.registries.items() if table.username},
-            files=[file] if file else [],
+            logins={
+                host: logins.way(host, table, policy, USER_AGENT)
+                for host, table in config.registries.items()
+                if table.has_login
+            },
+            files=logins.files(config.settings, local=local),
         ),
-        policy=AddressPolicy(
-            allowed=tuple(Allowed.parse(text) for text in config.settings.allow_hosts),
-            own=own_servers(config.settings),
-        ),
-        trust_named=trust_named,
+        policy=policy,
+        trust_named=local,
         learned=learned,
     )
 
@@ -238,12 +240,6 @@ def own_servers(settings: Settings) -> frozenset[tuple[str, int]]:
             default = {"http": 80, "https": 443}.get(parts.scheme, ports.get(parts.scheme, 0))
             found.add((parts.hostname, parts.port or default))
     return frozenset(found)
-
-
-def user_docker_config() -> str:
-    """The docker config of whoever runs this: for local runs; a service reads what its operator names."""
-    folder = os.environ.get("DOCKER_CONFIG")
-    return str((Path(folder) if folder else Path.home() / ".docker") / "config.json")
 
 
 def presence(config: Config, random: Callable[[int], str] = secrets.token_hex) -> Presence:
@@ -279,20 +275,6 @@ def _profile(host: str, table: RegistrySettings, settings: Settings) -> HostProf
         token_realms=table.token_realms,
         quirks=quirks,
     )
-
-
-def _login(host: str, table: RegistrySettings) -> Login:
-    from distworker.registry.credentials import Login  # noqa: PLC0415 - see the module text
-
-    password = (
-        os.environ.get(table.password_env, "") if table.password_env else table.password.get_secret_value()
-    )
-    if table.password_env and not password:
-        raise ConfigInvalid(
-            f"registries.toml: [{host}] password_env: the variable {table.password_env} is not set",
-            field="password_env",
-        )
-    return Login((host,), table.username, password, table.password_file)
 
 
 def _needed(key: str, value: str, kind: str) -> str:
