@@ -126,26 +126,13 @@ class _Spoiled(Exception):
 
 def _get(at: Endpoint, call: Call, asked: Digest | None, media_type: str) -> Manifest:
     with at.http.send(call) as reply:
-        if reply.status != 200:
-            raise explained(at, reply.error())
-        content_type = reply.header("Content-Type")
-        if bare(content_type) == "text/html":
-            raise NotARegistry(
-                f"{reply.where}: {at.registry} answers with a web page, so it is none; check the host name",
-                **reply.where.fields,
-                status=reply.status,
-            )
-        try:
-            raw = _bounded(reply)
-        except Unavailable as error:
-            raise _Spoiled(error) from None
-        stated = _stated_digest(reply)
-        encoding = reply.header("Content-Encoding").strip().lower()
+        raw = _body(at, reply)
     try:
-        _vouched(raw, stated, asked, at.quirks.digest_header_trusted, call.where)
-        return parse_manifest(raw, content_type, asked, media_type)
+        _vouched(raw, _stated_digest(reply), asked, at.quirks.digest_header_trusted, call.where)
+        return parse_manifest(raw, reply.header("Content-Type"), asked, media_type)
     except (TransferError, UnsupportedDigest) as error:
         found = faults.prefixed(error, call.where)
+    encoding = reply.header("Content-Encoding").strip().lower()
     if encoding not in {"", "identity"}:
         # What is in it is not looked at: that is how a small answer would become a large one.
         raise ManifestInvalid(
@@ -153,7 +140,27 @@ def _get(at: Endpoint, call: Call, asked: Digest | None, media_type: str) -> Man
             "which was not asked for",
             **call.where.fields,
         )
-    raise _Spoiled(found) if isinstance(found, DigestMismatch) else found
+    complaint = reply.complaint(raw)
+    if complaint is None and isinstance(found, DigestMismatch):
+        raise _Spoiled(found)
+    raise complaint or found
+
+
+def _body(at: Endpoint, reply: Reply) -> bytes:
+    """What was sent as the manifest; raises what was said instead."""
+    if reply.status != 200:
+        raise explained(at, reply.error())
+    if bare(reply.header("Content-Type")) == "text/html":
+        raise NotARegistry(
+            f"{reply.where}: {at.registry} answers with a web page, so it is none; check the host name",
+            **reply.where.fields,
+            status=reply.status,
+        )
+    try:
+        return _bounded(reply)
+    except Unavailable as error:
+        cut = _Spoiled(error)
+    raise cut
 
 
 def _vouched(raw: bytes, stated: Digest | None, asked: Digest | None, trusted: bool, where: Where) -> None:
