@@ -1,4 +1,4 @@
-"""Manifests: HEAD, GET and PUT, byte for byte.
+"""Manifests: HEAD and GET, byte for byte.
 
 The bytes are hashed against the digest that was asked for; what headers say is checked too, and never
 believed instead (regclient GHSA-qv35-3gw6-8q4j). What HEAD says is a hint: whatever is odd about it is
@@ -24,7 +24,7 @@ from distworker.errors import (
     UnsupportedDigest,
     clean,
 )
-from distworker.limits import MANIFEST_MAX_PULL, MANIFEST_MAX_PUSH
+from distworker.limits import MANIFEST_MAX_PULL
 from distworker.manifest import Manifest, parse_manifest, verify_manifest
 from distworker.mediatypes import ACCEPT, ACCEPTED, bare
 from distworker.registry import faults, scopes
@@ -79,41 +79,6 @@ def get_manifest(at: Endpoint, repository: str, reference: str, media_type: str 
         except _Spoiled as error:
             spoiled = error.error
     raise spoiled
-
-
-def put_manifest(at: Endpoint, repository: str, reference: str, manifest: Manifest) -> None:
-    """PUT the exact bytes under a tag or digest.
-
-    Raises:
-        DigestMismatch: the registry stored something else. ManifestTooLarge: above what registries must take.
-        BlobUnknown, ManifestInvalid, TypeRefused, TagImmutable, Quota, Denied: why it refused.
-    """
-    where = at.where("put manifest", repository, reference)
-    if len(manifest.raw) > MANIFEST_MAX_PUSH:
-        raise ManifestTooLarge(
-            f"{where}: the manifest has {len(manifest.raw)} bytes; registries take up to {MANIFEST_MAX_PUSH}",
-            **where.fields,
-        )
-    call = Call(
-        "PUT",
-        at.manifest(repository, reference),
-        where,
-        scopes=(scopes.push(repository),),
-        headers={"Content-Type": manifest.media_type},
-        body=manifest.raw,
-    )
-    with at.http.send(call) as reply:
-        if reply.status not in {200, 201, 202, 204}:
-            raise reply.error()
-        stated = _stated_digest(reply)
-        if stated and stated.algorithm == manifest.digest.algorithm and stated != manifest.digest:
-            raise DigestMismatch(f"{where}: the registry rewrote the manifest to {stated}", **where.fields)
-        if reply.status != 201 and not stated:
-            # A web server that says 200 to everything must not look like success (2.1).
-            raise ProtocolError(
-                f"{where}: {at.registry} answered {reply.status} without confirming the manifest",
-                **where.fields,
-            )
 
 
 class _Spoiled(Exception):
