@@ -93,7 +93,7 @@ def _get(at: Endpoint, call: Call, asked: Digest | None, media_type: str) -> Man
     with at.http.send(call) as reply:
         raw = _body(at, reply)
     try:
-        _vouched(raw, _stated_digest(reply), asked, at.quirks.digest_header_trusted, call.where)
+        _vouched(raw, stated_digest(reply), asked, at.quirks.digest_header_trusted, call.where)
         return parse_manifest(raw, reply.header("Content-Type"), asked, media_type)
     except (TransferError, UnsupportedDigest) as error:
         found = faults.prefixed(error, call.where)
@@ -149,7 +149,7 @@ def _asked(reference: str) -> Digest | None:
 
 def _hint(reply: Reply, asked: Digest | None, trusted: bool) -> ManifestHead | None:
     """What a HEAD says; None when it is not enough, or not to be believed."""
-    stated = _stated_digest(reply)
+    stated = stated_digest(reply)
     media_type = bare(reply.header("Content-Type"))
     if reply.status != 200 or not media_type or not reply.length:
         return None
@@ -185,7 +185,7 @@ def _bounded(reply: Reply) -> bytes:
     return raw
 
 
-def _stated_digest(reply: Reply) -> Digest | None:
+def stated_digest(reply: Reply) -> Digest | None:
     """Docker-Content-Digest, if it is one we can compare."""
     try:
         return Digest.parse(reply.header("Docker-Content-Digest"))
