@@ -175,13 +175,14 @@ def _call(at: Endpoint, method: str, phase: str, repository: str, reference: str
 
 def _bounded(reply: Reply) -> bytes:
     """The body, refused before or while reading when it is too large."""
-    raw = b"" if (reply.length or 0) > MANIFEST_MAX_PULL else reply.read(MANIFEST_MAX_PULL + 1)
-    if not raw or len(raw) > MANIFEST_MAX_PULL:
-        if reply.length == 0:
-            raise ProtocolError(f"{reply.where}: an empty manifest", **reply.where.fields)
+    announced = reply.length or 0
+    raw = b"" if announced > MANIFEST_MAX_PULL else reply.read(MANIFEST_MAX_PULL + 1)
+    if max(announced, len(raw)) > MANIFEST_MAX_PULL:
         raise ManifestTooLarge(
             f"{reply.where}: the manifest is larger than {MANIFEST_MAX_PULL} bytes", **reply.where.fields
         )
+    if not raw:
+        raise ProtocolError(f"{reply.where}: an empty manifest", **reply.where.fields)
     return raw
 
 
