@@ -70,13 +70,11 @@ class SharedTokenCache:
         name = f"token {key.place}"
         kept = self._vault.read(name)
         token = _unpacked(*kept, self._clock()) if kept else None
-        if token is None:
+        if token is None or not token.covers(key.scopes):
             return None
         if token.header == refused:
             # Somebody may have put a newer one there meanwhile; losing it costs one more request.
             self._vault.erase(name)
-            return None
-        if not token.covers(key.scopes):
             return None
         self._memory.put(key, token)
         return token

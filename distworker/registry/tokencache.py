@@ -45,8 +45,9 @@ class TokenCache(Protocol):
     """Where tokens are remembered. Nothing here raises because a memory is away."""
 
     def get(self, key: TokenKey, refused: str = "") -> Token | None:
-        """A token that covers `key` and is not yet due for renewal; the one whose header is `refused` is
-        forgotten. So a token that another caller got meanwhile is used instead of asking again.
+        """A token that covers `key` and is not yet due for renewal, but not the one whose header is `refused`:
+        that is forgotten, if it should have been enough. So a token that another caller got meanwhile is used
+        instead of asking again.
         """
         ...
 
@@ -89,7 +90,8 @@ class MemoryTokenCache:
         with self._lock:
             if place not in self._tokens:
                 return None
-            kept = [one for one in self._tokens[place] if one.renew_at > now and one.header != refused]
+            alive = [one for one in self._tokens[place] if one.renew_at > now]
+            kept = [one for one in alive if one.header != refused or not one.covers(key.scopes)]
             self._tokens[place] = kept
             self._tokens.move_to_end(place)
             return next((one for one in reversed(kept) if one.covers(key.scopes)), None)
