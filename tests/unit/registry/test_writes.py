@@ -276,9 +276,10 @@ def test_a_registry_that_holds_more_than_was_sent_starts_over(rig: RigMaker, sta
     more = {"Range": "0-77777"}
     r.fake.always("GET", UPLOADS, Twist(headers=more))
     r.fake.always("PATCH", UPLOADS, Twist(headers=more) if status == 202 else Answer(416))
-    with fails(ProtocolError, repository="a/b", phase="send blob"):
+    with fails(ProtocolError, repository="a/b", phase="send blob") as caught:
         send(r)
-    assert r.fake.count("POST") == 3
+    assert "77778 bytes after 40000" in caught[0].message
+    assert (r.fake.count("POST"), r.fake.count("PATCH")) == (3, 3)
     assert r.fake.sessions == {}
 
 

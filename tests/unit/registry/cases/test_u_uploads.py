@@ -298,7 +298,8 @@ def test_u09_token_expired_at_commit(world: World, mode: Any) -> None:
     def expire(request: Seen) -> None:
         world.auth.issued.clear()
 
-    client = world.client(login=LOGIN, quirks=Quirks(upload_mode=mode, chunk_bytes=CHUNK))
+    said = frozenset({"upload_mode", "chunk_bytes"})  # else the token server's name would choose
+    client = world.client(login=LOGIN, quirks=Quirks(upload_mode=mode, chunk_bytes=CHUNK, said=said))
     session = client.start_upload(NAME)
     world.auth.seen.clear()
     posts = len(sent(world.reg, "POST"))
