@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from distworker.digest import Digest
-from distworker.errors import DigestMismatch
+from distworker.errors import DigestMismatch, LimitExceeded
 from distworker.registry import commit, mount, sessions
 from distworker.registry.base import BodyFactory, UploadSession
 from distworker.registry.blobs import has_blob
@@ -62,8 +62,10 @@ class Uploader:
 
         Raises:
             DigestMismatch: the registry got other bytes, twice. UploadSessionLost: it kept forgetting the
-            session, or the body exists only once and is used up. Denied, Quota, Throttled, …: why it refused.
+            session, or the body exists only once and is used up. LimitExceeded: it is known to keep no blob
+            as large. Denied, Quota, Throttled, …: why it refused.
         """
+        self._check_size(repository, digest, size)
         with contextlib.closing(Source(body, size)) as source:
             blob = _Blob(repository, digest, source, self._ways.choose(size), session)
             while True:
@@ -71,6 +73,15 @@ class Uploader:
                 if blob.session is None or self._turn(blob, blob.session):
                     return
                 blob.session = None
+
+    def _check_size(self, repository: str, digest: Digest, size: int) -> None:
+        most = self._at.quirks.blob_max
+        if most and size > most:
+            where = self._at.where("start upload", repository, digest)
+            raise LimitExceeded(
+                f"{where}: the blob has {size} bytes; {self._at.registry} keeps none above {most}",
+                **where.fields,
+            )
 
     def _open(self, blob: _Blob) -> UploadSession | None:
         """A session; None when the registry gave what it has in a repository of its own choice."""

@@ -15,6 +15,7 @@ from distworker.errors import (
     DigestMismatch,
     DistworkerError,
     InternalError,
+    LimitExceeded,
     ProtocolError,
     Quota,
     RedirectRefused,
@@ -411,6 +412,15 @@ def test_sessions_are_left_alone_where_cancelling_wants_more_rights(rig: RigMake
     assert verbs(r) == ["POST"]
 
 
+def test_a_blob_that_the_registry_cannot_keep_is_not_sent(rig: RigMaker) -> None:
+    """Known limits are told before gigabytes are on their way."""
+    r = rig(quirks=Quirks(blob_max=len(DATA) - 1))
+    with fails(LimitExceeded, repository="a/b", reference=DIGEST):
+        r.client.upload_blob("a/b", DIGEST, len(DATA), Sent(DATA).at)
+    assert r.fake.seen == []
+    send(r, DATA[1:])
+
+
 # --- mount --------------------------------------------------------------------------------------------------
 def test_a_registry_that_grants_no_mounts_is_not_asked(rig: RigMaker) -> None:
     """One POST, which is the session."""
@@ -444,8 +454,8 @@ def test_a_candidate_that_is_closed_is_passed_over(rig: RigMaker, answer: Answer
 
 
 def test_no_more_candidates_than_are_worth_it(rig: RigMaker) -> None:
-    """Four at most, and the session of the first is handed on."""
-    r = rig()
+    """As many as the table says, and the session of the first is handed on."""
+    r = rig(quirks=Quirks(mount_candidates=4))
     assert r.client.mount_blob("a/b", DIGEST, [f"old/{number}" for number in range(9)]) is not None
     assert verbs(r) == ["POST", "HEAD", "HEAD", "HEAD"]
     assert len(r.fake.sessions) == 1
