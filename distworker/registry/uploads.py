@@ -40,6 +40,7 @@ class _Blob:
     tried: set[Way] = field(default_factory=set)
     broke: list[int] = field(default_factory=list)  #: bytes at which whole PUTs broke off
     failures: int = 0
+    mismatches: int = 0  #: of those, the registry's word that it got other bytes
 
 
 class Uploader:
@@ -65,7 +66,7 @@ class Uploader:
             session, or the body exists only once and is used up. LimitExceeded: it is known to keep no blob
             as large. Denied, Quota, Throttled, …: why it refused.
         """
-        self._check_size(repository, digest, size)
+        self._check_size(repository, digest, size, session)
         with contextlib.closing(Source(body, size)) as source:
             blob = _Blob(repository, digest, source, self._ways.choose(size), session)
             while True:
@@ -74,9 +75,11 @@ class Uploader:
                     return
                 blob.session = None
 
-    def _check_size(self, repository: str, digest: Digest, size: int) -> None:
+    def _check_size(self, repository: str, digest: Digest, size: int, session: UploadSession | None) -> None:
         most = self._at.quirks.blob_max
         if most and size > most:
+            if session:
+                self.cancel(session)
             where = self._at.where("start upload", repository, digest)
             raise LimitExceeded(
                 f"{where}: the blob has {size} bytes; {self._at.registry} keeps none above {most}",
@@ -132,14 +135,15 @@ class Uploader:
         """Does the registry hold the blob after all? A commit may end just after its reply broke, so it is
         asked twice. Raises when enough was tried.
         """
+        error = unclear.error
         blob.failures += 1
+        blob.mismatches += isinstance(error, DigestMismatch)
         if has_blob(self._at, blob.repository, blob.digest):
             return True
-        error = unclear.error
         self._sleep(BACKOFF.delay(blob.failures) if error.delay is None else error.delay)
         if unclear.stored and has_blob(self._at, blob.repository, blob.digest):
             return True
-        if blob.failures >= SESSIONS_MAX or (blob.failures > 1 and isinstance(error, DigestMismatch)):
+        if blob.failures >= SESSIONS_MAX or blob.mismatches > 1:
             raise error
         if blob.way == WHOLE and blob.source.position < blob.source.size:
             blob.broke.append(blob.source.position)

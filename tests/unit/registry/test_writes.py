@@ -415,10 +415,18 @@ def test_sessions_are_left_alone_where_cancelling_wants_more_rights(rig: RigMake
 def test_a_blob_that_the_registry_cannot_keep_is_not_sent(rig: RigMaker) -> None:
     """Known limits are told before gigabytes are on their way."""
     r = rig(quirks=Quirks(blob_max=len(DATA) - 1))
+    session = r.client.start_upload("a/b")
     with fails(LimitExceeded, repository="a/b", reference=DIGEST):
-        r.client.upload_blob("a/b", DIGEST, len(DATA), Sent(DATA).at)
-    assert r.fake.seen == []
+        r.client.upload_blob("a/b", DIGEST, len(DATA), Sent(DATA).at, session)
+    assert verbs(r) == ["POST", "DELETE"]
     send(r, DATA[1:])
+
+
+def test_other_bytes_after_another_fault_are_sent_once_more(rig: RigMaker) -> None:
+    """A broken connection before does not use up the one retry."""
+    r = rig()
+    r.fake.on("PUT", UPLOADS, Answer(502), error(400, "DIGEST_INVALID"))
+    assert send(r) == 3
 
 
 # --- mount --------------------------------------------------------------------------------------------------
