@@ -167,6 +167,26 @@ def test_u03_location_other_host(world: World, location: str, kind: type[Distwor
         assert {one.authorization for one in world.evil.seen} <= {""}
 
 
+def test_u03_no_token_is_made_for_another_host(world: World) -> None:
+    """A Location elsewhere is its own permission: the token server is asked for the registry alone."""
+    # Given a registry with tokens that points uploads to its storage
+    world.reg.tokens = world.auth
+    world.reg.always("POST", UPLOADS, Twist(headers={"Location": "https://store.example/up?x=SECRET"}))
+    world.store.always("PATCH", "/up", Answer(202))
+    world.store.always("PUT", "/up", Answer(201))
+    world.store.always("DELETE", "/up", Answer(204))
+    client = world.client(login=LOGIN, upload_mode="patch")
+    # When a blob is sent there, and a session closed
+    send(client)
+    client.cancel_upload(client.start_upload(NAME))
+    # Then one token was made, for this repository, and none was shown
+    assert [value for one in world.auth.seen for name, value in one.parameters if name == "scope"] == [
+        "repository:team/app:pull,push"
+    ]
+    assert [one.method for one in world.store.seen] == ["PATCH", "PUT", "DELETE"]
+    assert {one.authorization for one in world.store.seen} == {""}
+
+
 @pytest.mark.parametrize("least", ["", "60000", str(10 << 40)], ids=["own size", "minimum", "absurd"])
 def test_u04_chunked_moving_location(world: World, monkeypatch: pytest.MonkeyPatch, least: str) -> None:
     """Chunks follow the newest Location, are as large as the registry wants, and never absurdly so."""
