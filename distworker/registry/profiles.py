@@ -46,8 +46,11 @@ class HostProfile:
     quirks: Quirks = field(default_factory=Quirks)
 
     def __post_init__(self) -> None:
-        if self.upload_mode not in ("auto", self.quirks.upload_mode):
-            object.__setattr__(self, "quirks", replace(self.quirks, upload_mode=self.upload_mode))
+        if self.upload_mode != "auto":
+            # The operator's word, so it stays when the product is recognised later.
+            said = self.quirks.said | {"upload_mode"}
+            quirks = replace(self.quirks, upload_mode=self.upload_mode, said=said)
+            object.__setattr__(self, "quirks", quirks)
 
 
 def canonical_host(host: str) -> str:

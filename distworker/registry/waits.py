@@ -84,8 +84,6 @@ PATCH_FAULTS_MAX: Final = 50
 #: Bytes between two broken PUTs that count as "broke at the same place": what socket buffers hide.
 SAME_PLACE: Final = 8 << 20
 
-#: Repositories tried for one mount: each refusal costs a request, and a session on some registries.
-MOUNTS_MAX: Final = 4
 #: Seconds waited between PUTs of a manifest while the registry does not see what it was just sent.
 LAG_WAITS: Final = (1.0, 2.0, 4.0, 8.0)
 #: After that the work is given back for so long.
