@@ -30,7 +30,7 @@ from distworker.registry.learned import Facts, MemoryFacts
 from distworker.registry.listing import tags as listing
 from distworker.registry.listing.base import Listing
 from distworker.registry.listing.choose import listing_for
-from distworker.registry.listing.ecr import connector
+from distworker.registry.listing.ecr import Connect, connector
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.registry.providers import quirks_of
 from distworker.registry.referrers import Referrers
@@ -53,12 +53,14 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         learned: Facts | None = None,
         api: Callable[[str], HTTP] | None = None,
+        aws: Connect | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at = at
         self._profile = profile
         self._learned: Facts = MemoryFacts() if learned is None else learned
         self._api = api or (lambda _: at.http)
+        self._aws = aws
         self._listings: dict[str, Listing] = {}
         self._chunk = chunk
         self._sleep = sleep
@@ -147,8 +149,8 @@ class Client:
         """What lists repositories and digests here: the product's own API where it has one."""
         name = self._at.quirks.list_api  # may change once, when the registry's challenge names its product
         if name not in self._listings:
-            ecr = connector(self._profile.proxy, self._profile.ca_file)
-            self._listings[name] = listing_for(self._at, self._api, ecr)
+            aws = self._aws or connector(self._profile.proxy, self._profile.ca_file)
+            self._listings[name] = listing_for(self._at, self._api, aws)
         return self._listings[name]
 
     def budget(self) -> Budget | None:
@@ -166,7 +168,8 @@ class RegistryPool:
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
     `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
-    `learned`: where facts about registries are remembered, one memory for all clients if not given.
+    `learned`: where facts about registries are remembered, one memory for all clients if not given. `aws`:
+    how to ask Amazon's own API of a host for lists, as the machine's account if not given.
     """
 
     def __init__(
@@ -183,7 +186,9 @@ class RegistryPool:
         trust_named: bool = False,
         wires: Wires | None = None,
         learned: Facts | None = None,
+        aws: Mapping[str, Connect] | None = None,
     ) -> None:
+        self._aws = dict(aws or {})
         self._learned: Facts = MemoryFacts() if learned is None else learned
         self._policy = policy or AddressPolicy()
         self._trust_named = trust_named
@@ -256,7 +261,16 @@ class RegistryPool:
             return http(to, frozenset({to}))
 
         at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
-        return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock)
+        return Client(
+            at,
+            profile,
+            self._chunk,
+            self._sleep,
+            learned=self._learned,
+            api=api,
+            aws=self._aws.get(host),
+            clock=self._clock,
+        )
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers and API

@@ -282,6 +282,16 @@ def test_a_login_shows_what_is_hidden(connect: Connect, name: str) -> None:
     assert all(one.authorization for one in server.seen if one.method == "GET")
 
 
+@pytest.mark.parametrize("name", ["hub", "harbor", "quay", "gitlab"])
+def test_a_token_of_the_registry_is_not_shown_to_an_api(connect: Connect, name: str) -> None:
+    """It is worth nothing there, so the API is asked anonymously."""
+    product = PRODUCTS[name]
+    server = product.serve(IMAGES)
+    client = connect(product.host, {product.api: server}, **product.said, identity="SECRET-IDENTITY")
+    assert sorted(client.listing().repositories("team"))[0] == "team/app"
+    assert {one.authorization for one in server.seen} == {""}
+
+
 def test_github_lists_nothing_to_strangers(connect: Connect) -> None:
     """Said as what it is: a login is wanted."""
     listing = connect("ghcr.io", {"api.github.com": GitHubApi(IMAGES)}).listing()
