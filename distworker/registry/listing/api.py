@@ -139,7 +139,7 @@ class Api:
         return Page(items, pages.next_page(reply, self.http.origin, what))
 
     def _send(self, url: str, where: Where) -> tuple[Reply, bool]:
-        credential = self.http.auth.credential()
+        credential = self.http.auth.credential(where.repository)
         # Tokens for the registry are worth nothing here.
         known = credential is not None and bool(credential.secret(self.http.origin))
         header = self.login.header(self.http, credential, where) if credential and known else ""
