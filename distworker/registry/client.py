@@ -30,7 +30,7 @@ from distworker.registry.learned import Facts, MemoryFacts
 from distworker.registry.listing import tags as listing
 from distworker.registry.listing.base import Listing
 from distworker.registry.listing.choose import listing_for
-from distworker.registry.listing.ecr import connector
+from distworker.registry.listing.ecr import Connect, connector
 from distworker.registry.manifest_put import Publisher
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.registry.providers import quirks_of
@@ -57,6 +57,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         learned: Facts | None = None,
         api: Callable[[str], HTTP] | None = None,
+        aws: Connect | None = None,
         clock: Callable[[], float] = time.monotonic,
         locks: SubjectLocks | None = None,
     ) -> None:
@@ -64,6 +65,7 @@ class Client:
         self._profile = profile
         self._learned: Facts = MemoryFacts() if learned is None else learned
         self._api = api or (lambda _: at.http)
+        self._aws = aws
         self._listings: dict[str, Listing] = {}
         self._chunk = chunk
         self._sleep = sleep
@@ -156,8 +158,8 @@ class Client:
         """What lists repositories and digests here: the product's own API where it has one."""
         name = self._at.quirks.list_api  # may change once, when the registry's challenge names its product
         if name not in self._listings:
-            ecr = connector(self._profile.proxy, self._profile.ca_file)
-            self._listings[name] = listing_for(self._at, self._api, ecr)
+            aws = self._aws or connector(self._profile.proxy, self._profile.ca_file)
+            self._listings[name] = listing_for(self._at, self._api, aws)
         return self._listings[name]
 
     def budget(self) -> Budget | None:
@@ -178,6 +180,7 @@ class RegistryPool:
     `learned`: where facts about registries are remembered, one memory for all clients if not given.
     `locks`: who may change the list of referrers of one subject, this process alone if not given.
     `vault`: where tokens and refused logins are shared with other processes; without one they stay here.
+    `aws`: how to ask Amazon's own API of a host for lists, as the machine's account if not given.
     """
 
     def __init__(
@@ -196,7 +199,9 @@ class RegistryPool:
         learned: Facts | None = None,
         locks: SubjectLocks | None = None,
         vault: Vault | None = None,
+        aws: Mapping[str, Connect] | None = None,
     ) -> None:
+        self._aws = dict(aws or {})
         self._learned: Facts = MemoryFacts() if learned is None else learned
         self._locks: SubjectLocks = locks or LocalLocks()
         self._policy = policy or AddressPolicy()
@@ -275,7 +280,17 @@ class RegistryPool:
             return http(to, frozenset({to}))
 
         at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
-        return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock, self._locks)
+        return Client(
+            at,
+            profile,
+            self._chunk,
+            self._sleep,
+            learned=self._learned,
+            api=api,
+            aws=self._aws.get(host),
+            clock=self._clock,
+            locks=self._locks,
+        )
 
     def _token_cache(self) -> TokenCache:
         memory = MemoryTokenCache(self._clock)

@@ -218,20 +218,19 @@ def build_registries(
         allowed=tuple(Allowed.parse(text) for text in config.settings.allow_hosts),
         own=own_servers(config.settings),
     )
+    ways = {
+        host: logins.way(host, table, policy, USER_AGENT)
+        for host, table in config.registries.items()
+        if table.has_login
+    }
     return RegistryPool(
         profiles={host: _profile(host, table, config.settings) for host, table in config.registries.items()},
-        credentials=ConfiguredCredentials(
-            logins={
-                host: logins.way(host, table, policy, USER_AGENT)
-                for host, table in config.registries.items()
-                if table.has_login
-            },
-            files=logins.files(config.settings, local=local),
-        ),
+        credentials=ConfiguredCredentials(ways, logins.files(config.settings, local=local)),
         policy=policy,
         trust_named=local,
         learned=learned,
         vault=vault,
+        aws=logins.aws_clients(config.registries, ways),
     )
 
 
