@@ -173,6 +173,11 @@ class Reply:
             self._broken = faults.too_slow(self.origin, self.where)
         return data
 
+    def quiet(self) -> Reply:
+        """This reply, its words left unread: a login's server may quote the secret that was sent."""
+        self._problem = faults.Problem()
+        return self
+
     @property
     def problem(self) -> faults.Problem:
         """What the error body says; read once, at most 64 KiB, never raising."""

@@ -168,7 +168,7 @@ class RegistryPool:
         profile = self.profile(host)
         origin = endpoint(host, profile)
         if credential:
-            self._credentials.find(host, credential)  # an unknown id is told now, not at the first 401
+            self._credentials.check(host, credential)  # an unknown id is told now, not at the first 401
         dialer = Dialer(
             self._reach(origin, profile),
             home=(origin.host, origin.port),

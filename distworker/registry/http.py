@@ -158,6 +158,32 @@ class HTTP:
             raise ProtocolError(f"{where}: the token server's answer is too long", **where.fields)
         return reply.status, body
 
+    def exchange(self, request: TokenRequest, where: Where) -> tuple[int, bytes]:
+        """Status and body of a request that makes a login: what is in it goes to that server or nowhere, so
+        no redirect is followed and no login added, and nothing the server says gets into an error.
+        """
+        headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
+        call = Call(request.method, request.url, where, headers=headers, body=request.body)
+
+        def run() -> Reply:
+            return self._raise_transient(self._once(call, call.url, dict(call.headers)).quiet())
+
+        try:
+            with self._patiently(where, run) as reply:
+                return self._unmoved(reply, where)
+        except TransferError as error:
+            raise faults.default_delay(faults.located(error, where), time.time()) from None
+
+    @staticmethod
+    def _unmoved(reply: Reply, where: Where) -> tuple[int, bytes]:
+        name = reply.origin.netloc
+        if reply.status in _REDIRECTS:
+            raise RedirectRefused(f"{where}: {name} redirects a login, which is refused", **where.fields)
+        body = reply.read(TOKEN_BODY_MAX + 1)
+        if len(body) > TOKEN_BODY_MAX:
+            raise ProtocolError(f"{where}: the answer of {name} is too long", **where.fields)
+        return reply.status, body
+
     # --- redirects ------------------------------------------------------------------------------------------
     def _redirected(self, call: Call, authorization: str) -> Reply:
         url, at_home, seen = call.url, not call.anonymous, {call.url}

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from distworker.settings import Config, RegistrySettings
+from distworker.settings import Config
+from distworker.settings_registry import RegistrySettings
 
 #: What each mark covers, in words for the operator.
 MEANING: Final[Mapping[str, str]] = {

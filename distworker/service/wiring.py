@@ -29,7 +29,8 @@ from distworker.service.jobs import Jobs
 from distworker.service.local import LOCAL_SLOTS, LocalService, cache_folder
 from distworker.service.runner import Dispatcher, Equipment, Presence, Runner
 from distworker.service.submit import Producer
-from distworker.settings import DEFAULT, Config, RegistrySettings, Settings
+from distworker.settings import DEFAULT, Config, Settings
+from distworker.settings_registry import RegistrySettings
 from distworker.steps.table import STEPS
 
 if TYPE_CHECKING:
@@ -196,13 +197,14 @@ def build_registries(config: Config, docker_config: str = "", trust_named: bool 
     from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
     from distworker.registry.client import RegistryPool  # noqa: PLC0415 - see the module text
     from distworker.registry.credentials import ConfiguredCredentials  # noqa: PLC0415
+    from distworker.registry.logins.authfile import AuthFile  # noqa: PLC0415
 
     file = config.settings.docker_config or docker_config
     return RegistryPool(
         profiles={host: _profile(table, config.settings) for host, table in config.registries.items()},
         credentials=ConfiguredCredentials(
             logins={host: _login(host, table) for host, table in config.registries.items() if table.username},
-            files=[file] if file else [],
+            files=[AuthFile(file)] if file else [],
         ),
         policy=AddressPolicy(
             allowed=tuple(Allowed.parse(text) for text in config.settings.allow_hosts),

@@ -15,7 +15,8 @@ from distworker.cli import jobfile
 from distworker.cli.main import COMMANDS, cli
 from distworker.errors import CODES
 from distworker.service.payload import FIELDS
-from distworker.settings import RegistrySettings, Settings
+from distworker.settings import Settings
+from distworker.settings_registry import RegistrySettings
 
 ROOT = Path(__file__).parents[2]
 PAGES: Mapping[str, str] = {

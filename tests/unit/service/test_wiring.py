@@ -12,7 +12,8 @@ from distworker.blobstore.s3 import S3Store
 from distworker.errors import ConfigInvalid, StateUnavailable
 from distworker.service import wiring
 from distworker.service.local import LOCAL_SLOTS
-from distworker.settings import Config, RegistrySettings, Settings, StoreSettings
+from distworker.settings import Config, Settings, StoreSettings
+from distworker.settings_registry import RegistrySettings
 
 
 def config(settings: Settings | None = None, **tables: RegistrySettings) -> Config:
