@@ -30,6 +30,10 @@ from distworker.registry.waits import READ_TIMEOUT, SEND_PIECE
 NETWORK_ERRORS: Final = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
+#: Asks caches on the way to fetch anew what they may have spoiled (RFC 9111, 5.2.1.4).
+PAST_CACHES: Final = {"Cache-Control": "no-cache"}
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One logical request.
@@ -47,6 +51,7 @@ class Call:
     timeout: float = field(default_factory=lambda: READ_TIMEOUT)
     anonymous: bool = False
     once: bool = False  #: never retried in place
+    fresh: bool = False  #: on a connection of its own, since the last one may have been tampered with
 
     @property
     def streams(self) -> bool:

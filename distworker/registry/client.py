@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
 
 from distworker import __version__
 from distworker.digest import Digest
-from distworker.manifest import Manifest
-from distworker.registry import blobs, manifests, mount, uploads
+from distworker.manifest import Descriptor, Manifest
+from distworker.registry import blobs, external, manifests, mount, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
@@ -27,6 +27,7 @@ from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF, HTTP
 from distworker.registry.listing import tags as listing
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
+from distworker.registry.referrers import Referrers
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
@@ -39,11 +40,19 @@ class Client:
     """One registry origin, one credential. See `base.Registry` for what each verb promises."""
 
     def __init__(
-        self, at: Endpoint, profile: HostProfile, chunk: int, sleep: Callable[[float], None] = time.sleep
+        self,
+        at: Endpoint,
+        profile: HostProfile,
+        chunk: int,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at = at
+        self._profile = profile
         self._chunk = chunk
         self._sleep = sleep
+        self._clock = clock
+        self._referrers = Referrers(at, trusted=profile.digest_header_trusted, clock=clock)
         self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
 
     def __repr__(self) -> str:
@@ -60,23 +69,41 @@ class Client:
 
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
         """HEAD by tag or digest; None when there is none."""
-        return manifests.head_manifest(self._at, repository, reference)
+        return manifests.head_manifest(
+            self._at,
+            repository,
+            reference,
+            head=self._profile.head_manifests,
+            trusted=self._profile.digest_header_trusted,
+        )
 
-    def get_manifest(self, repository: str, reference: str) -> Manifest:
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         """The manifest, verified."""
-        return manifests.get_manifest(self._at, repository, reference)
+        trusted = self._profile.digest_header_trusted
+        return manifests.get_manifest(self._at, repository, reference, media_type, trusted=trusted)
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         """PUT the exact bytes under a tag or digest."""
         manifests.put_manifest(self._at, repository, reference, manifest)
 
-    def has_blob(self, repository: str, digest: Digest) -> bool:
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         """HEAD the blob."""
-        return blobs.has_blob(self._at, repository, digest)
+        return blobs.has_blob(self._at, repository, digest, size)
 
     def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
         """Read the blob, resuming where the connection breaks."""
-        return blobs.BlobStream(self._at, repository, digest, size, chunk=self._chunk, sleep=self._sleep)
+        call = blobs.blob_call(self._at, repository, digest)
+        return blobs.BlobStream(
+            self._at, call, digest, size, chunk=self._chunk, sleep=self._sleep, clock=self._clock
+        )
+
+    def read_external(
+        self, urls: Sequence[str], digest: Digest, size: int
+    ) -> AbstractContextManager[BlobRead]:
+        """Read a layer from the `urls` of its descriptor, as a stranger."""
+        return external.read_external(
+            self._at, urls, digest, size, chunk=self._chunk, sleep=self._sleep, clock=self._clock
+        )
 
     def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
         """Mount from `source`; a session when that was refused."""
@@ -104,6 +131,10 @@ class Client:
     def tags(self, repository: str) -> Iterator[str]:
         """All tags, each once."""
         return listing.tags(self._at, repository)
+
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Iterator[Descriptor]:
+        """What refers to a manifest."""
+        return self._referrers.list(repository, digest, artifact_type)
 
 
 class RegistryPool:
@@ -188,7 +219,7 @@ class RegistryPool:
             sleep=self._sleep,
             clock=self._clock,
         )
-        return Client(Endpoint(host, http), profile, self._chunk, self._sleep)
+        return Client(Endpoint(host, http), profile, self._chunk, self._sleep, self._clock)
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers that were

@@ -44,5 +44,10 @@ class Endpoint:
         """The first page of tags."""
         return f"{self._name(repository)}/tags/list?n={page}"
 
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> str:
+        """What refers to a manifest, of one artifact type if given."""
+        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
+        return f"{self._name(repository)}/referrers/{Digest.parse(digest)}{query}"
+
     def _name(self, repository: str) -> str:
         return f"{self.http.origin}/v2/{parse_repository(repository)}"

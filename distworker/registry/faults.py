@@ -20,6 +20,7 @@ from distworker.errors import (
     BlobUnknown,
     Denied,
     DigestMismatch,
+    DistworkerError,
     InternalError,
     ManifestInvalid,
     ManifestTooLarge,
@@ -68,6 +69,7 @@ _MISSING: Final[dict[str, type[TransferError]]] = {
     "get manifest": ManifestUnknown,
     "head blob": BlobUnknown,
     "get blob": BlobUnknown,
+    "get external layer": BlobUnknown,
     "send blob": UploadSessionLost,
     "commit blob": UploadSessionLost,
 }
@@ -210,11 +212,11 @@ def located(error: TransferError, where: Where) -> TransferError:
     return error
 
 
-def prefixed(error: TransferError, where: Where) -> TransferError:
+def prefixed(error: DistworkerError, where: Where) -> DistworkerError:
     """`error` from a lower floor, saying where it happened."""
     advice = "; what the registry keeps there is damaged, push the image to it again"
     words = f"{where}: {error.message}{advice if isinstance(error, DigestMismatch) else ''}"
-    return located(type(error)(words, retry=error.retry, **error.fields), where)
+    return type(error)(words, retry=error.retry, **{**where.fields, **error.fields})
 
 
 def too_slow(origin: Origin, where: Where) -> RequestTimeout:

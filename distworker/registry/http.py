@@ -249,6 +249,8 @@ class HTTP:
             headers["Content-Length"] = str(length)
         prepared = _prepare(call.method, url, headers, body if length else None)
         fault: BaseException
+        if call.fresh:
+            self._dialer.adapter().close()
         try:
             if self._dialer.proxies:
                 self._dialer.door.check_proxied(origin_of(url).host, origin_of(url).port)

@@ -31,7 +31,8 @@ class HostProfile:
     extra roots, added to the system's. `proxy`: its URL, "" for none. `max_concurrency`: steps at once (kept
     by the ledger, and the size of the connection pool). `upload_mode`: "auto" tries one PUT and falls back to
     PATCH. `token_realms`: `host[:port]` of token servers that may be given this host's credential although
-    they are another origin.
+    they are another origin. `head_manifests`: HEAD of manifests works there; else GET is used at once.
+    `digest_header_trusted`: a Docker-Content-Digest that differs from the bytes means wrong bytes.
     """
 
     plain_http: bool = False
@@ -41,6 +42,8 @@ class HostProfile:
     max_concurrency: int = 4
     upload_mode: UploadMode = "auto"
     token_realms: tuple[str, ...] = ()
+    head_manifests: bool = True
+    digest_header_trusted: bool = True
 
 
 def canonical_host(host: str) -> str:
