@@ -54,7 +54,15 @@ DEFAULT: Final = "default"
 
 _MIB: Final = 1024 * 1024
 #: Keys whose value is a path: relative ones in a file count from that file's folder.
-_PATHS: Final = ("registries", "docker_config", "store.folder", *REGISTRY_PATHS)
+_PATHS: Final = (
+    "registries",
+    "docker_config",
+    "certs_dirs",
+    "hosts_dirs",
+    "registries_conf",
+    "store.folder",
+    *REGISTRY_PATHS,
+)
 
 
 def _redis(value: str) -> str:
@@ -116,6 +124,9 @@ class Settings(BaseSettings):
     docker_config: str = ""
     registries: str = ""
     allow_hosts: tuple[str, ...] = ()
+    certs_dirs: tuple[str, ...] = ()
+    hosts_dirs: tuple[str, ...] = ()
+    registries_conf: str = ""
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
 
@@ -266,6 +277,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _expanded(key: str, value: Any, folder: Path) -> Any:
     is_path = key in _PATHS or key.rpartition(".")[2] in _PATHS
+    if is_path and isinstance(value, list):
+        return [_expanded(key, one, folder) for one in value]
     if not (is_path and isinstance(value, str) and value):
         return value
     return str(folder / Path(value).expanduser())

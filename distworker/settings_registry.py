@@ -14,8 +14,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from distworker.errors import InvalidReference
+from distworker.reference import parse_host, parse_repository
+
 #: Keys of a table whose value is a path: relative ones count from the file's folder.
-REGISTRY_PATHS: Final = ("ca_file", "password_file")
+REGISTRY_PATHS: Final = ("ca_file", "client_cert", "client_key", "password_file")
 
 
 def with_port(value: str) -> str:
@@ -38,6 +41,18 @@ def proxy_url(value: str) -> str:
     return value
 
 
+def mirror_place(value: str) -> str:
+    """`value`, which names a mirror: `host[:port]`, and perhaps what stands there before repository names."""
+    host, _, prefix = value.partition("/")
+    try:
+        parse_host(host)
+        if prefix:
+            parse_repository(prefix)
+    except InvalidReference:
+        raise ValueError("expected host[:port] or host[:port]/prefix, without a scheme") from None
+    return value
+
+
 class Strict(BaseModel):
     """Settings that refuse what they do not know and never quote what they were given."""
 
@@ -50,6 +65,10 @@ class RegistrySettings(Strict):
     plain_http: bool = False
     private: bool = False
     ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    mirrors: tuple[Annotated[str, AfterValidator(mirror_place)], ...] = ()
+    mirror_tags: bool = False
     proxy: Annotated[str, AfterValidator(proxy_url)] = Field(default="", repr=False)
     max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
     upload_mode: Literal["auto", "monolithic", "patch"] = "auto"
@@ -68,8 +87,15 @@ class RegistrySettings(Strict):
             raise ValueError(
                 "a username needs one of password, password_file and password_env, and they need it"
             )
-        if self.plain_http and self.ca_file:
-            raise ValueError("plain_http has no certificate to check: drop plain_http or ca_file")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates(self) -> Self:
+        if self.plain_http and (self.ca_file or self.client_cert):
+            name = "ca_file" if self.ca_file else "client_cert"
+            raise ValueError(f"plain_http has no certificate to check: drop plain_http or {name}")
+        if self.client_key and not self.client_cert:
+            raise ValueError("client_key belongs to a certificate: give client_cert too")
         return self
 
     def read_password(self) -> str:

@@ -24,8 +24,11 @@ from distworker.registry.credentials import CredentialSource, NoCredentials
 from distworker.registry.dialer import Dialer
 from distworker.registry.door import Wires
 from distworker.registry.endpoint import Endpoint
+from distworker.registry.hostfiles.router import HostFiles, Router
 from distworker.registry.http import BACKOFF, HTTP
 from distworker.registry.listing import tags as listing
+from distworker.registry.mirrors import MirroredStream, Mirrors, Resting
+from distworker.registry.places import Site
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.registry.referrers import Referrers
 from distworker.registry.urls import Origin, origin_of
@@ -62,6 +65,11 @@ class Client:
     def origin(self) -> str:
         """`host[:port]` as it stands in references."""
         return self._at.registry
+
+    @property
+    def at(self) -> Endpoint:
+        """Its addresses, for verbs that span several registries."""
+        return self._at
 
     def ping(self) -> bool:
         """Check that a registry answers there and takes our login; False when none was used."""
@@ -137,12 +145,60 @@ class Client:
         return self._referrers.list(repository, digest, artifact_type)
 
 
+class MirroredClient(Client):
+    """A client to read through: it shares all with the one of the registry itself, and asks mirrors first."""
+
+    def __init__(self, home: Client, mirrors: Mirrors) -> None:
+        vars(self).update(vars(home))
+        self._home = home
+        self._mirrors = mirrors
+
+    def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
+        """HEAD by tag or digest; None when none of all has one."""
+        return self._mirrors.first(
+            self._home, repository, reference, lambda client, name: client.head_manifest(name, reference)
+        )
+
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
+        """The manifest, verified; of a mirror only where it may be asked so."""
+        found = self._mirrors.first(
+            self._home,
+            repository,
+            reference,
+            lambda client, name: client.get_manifest(name, reference, media_type),
+        )
+        assert found is not None  # noqa: S101 - the port: a manifest or an error
+        return found
+
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
+        """HEAD the blob; one of all is enough, for it is only to be read."""
+        return bool(
+            self._mirrors.first(
+                self._home, repository, digest, lambda client, name: client.has_blob(name, digest, size)
+            )
+        )
+
+    def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
+        """Read the blob, going on elsewhere where a mirror breaks."""
+        return MirroredStream(
+            self._mirrors.readers(self._home, repository, digest),
+            digest,
+            size,
+            failed=self._mirrors.failed,
+            chunk=self._chunk,
+            sleep=self._sleep,
+            clock=self._clock,
+        )
+
+
 class RegistryPool:
     """Clients by host and credential id, made from plain values.
 
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
     `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
+    `files`: which files of other tools say more; a server that they or a profile name as a mirror may be
+    private too.
     """
 
     def __init__(
@@ -158,6 +214,7 @@ class RegistryPool:
         policy: AddressPolicy | None = None,
         trust_named: bool = False,
         wires: Wires | None = None,
+        files: HostFiles | None = None,
     ) -> None:
         self._policy = policy or AddressPolicy()
         self._trust_named = trust_named
@@ -172,8 +229,11 @@ class RegistryPool:
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str], Client] = {}
         self._dialers: list[Dialer] = []
+        self._router = Router(files or HostFiles(), self.profile)
+        self._sites: dict[Site, Client] = {}
+        self._mirrors = Mirrors(self._router, Resting(clock), self._open_site)
 
-    def client(self, host: str, credential: str = "") -> Registry:
+    def client(self, host: str, credential: str = "") -> Client:
         """The client for `host` with the credential of that id; ConfigInvalid when the id is not for this
         host.
         """
@@ -181,8 +241,15 @@ class RegistryPool:
         with self._lock:
             found = self._clients.get(key)
             if found is None:
-                found = self._clients[key] = self._make(*key)
+                found = self._clients[key] = self._make(Site(key[0]), credential)
             return found
+
+    def source(self, host: str, credential: str = "") -> Registry:
+        """See `base.Registries.source`."""
+        home = self.client(host, credential)
+        if credential or not self._router.routed(home.origin):
+            return home
+        return MirroredClient(home, self._mirrors)
 
     def profile(self, host: str) -> HostProfile:
         """What is configured for `host`."""
@@ -195,15 +262,26 @@ class RegistryPool:
         for dialer in dialers:
             dialer.close()
 
-    def _make(self, host: str, credential: str) -> Client:
-        profile = self.profile(host)
+    def _open_site(self, site: Site) -> Client:
+        """The client of a mirror, with the login of its own host."""
+        with self._lock:
+            found = self._sites.get(site)
+            if found is None:
+                found = self._sites[site] = self._make(site, "", mirror=True)
+            return found
+
+    def _make(self, site: Site, credential: str, *, mirror: bool = False) -> Client:
+        host, profile = site.host, self._profile_at(site, mirror)
         origin = endpoint(host, profile)
+        realms = (origin_of(f"https://{realm}") for realm in profile.token_realms)
         if credential:
             self._credentials.check(host, credential)  # an unknown id is told now, not at the first 401
         dialer = Dialer(
             self._reach(origin, profile),
             home=(origin.host, origin.port),
-            ca_file=profile.ca_file,
+            realms=frozenset((realm.host, realm.port) for realm in realms),
+            files=self._router.files(host) + site.files,
+            connect_timeout=site.connect_timeout,
             proxy=profile.proxy,
             pool_size=min(max(profile.max_concurrency, 2), _POOL_MAX),
             wires=self._wires,
@@ -215,11 +293,21 @@ class RegistryPool:
             find=lambda: self._credentials.find(host, credential),
             dialer=dialer,
             user_agent=self._user_agent,
-            backoff=self._backoff,
+            backoff=replace(self._backoff, tries=1) if mirror else self._backoff,
             sleep=self._sleep,
             clock=self._clock,
         )
-        return Client(Endpoint(host, http), profile, self._chunk, self._sleep, self._clock)
+        at = Endpoint(host, http, root=site.root, namespace=site.namespace, gate=self._router.check)
+        return Client(at, profile, self._chunk, self._sleep, self._clock)
+
+    def _profile_at(self, site: Site, mirror: bool) -> HostProfile:
+        """The profile of its host, as far as the place that named the site does not know better."""
+        profile = self.profile(site.host)
+        if site.plain_http is None:
+            plain = profile.plain_http or self._router.plain_http(site.host)
+        else:
+            plain = site.plain_http
+        return replace(profile, plain_http=plain, private=profile.private or mirror)
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers that were

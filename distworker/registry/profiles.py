@@ -33,6 +33,10 @@ class HostProfile:
     PATCH. `token_realms`: `host[:port]` of token servers that may be given this host's credential although
     they are another origin. `head_manifests`: HEAD of manifests works there; else GET is used at once.
     `digest_header_trusted`: a Docker-Content-Digest that differs from the bytes means wrong bytes.
+
+    `client_cert`, `client_key`: PEM files of the certificate that is shown to the registry itself and to the
+    named token servers; one file may hold both. `mirrors`: `host[:port][/prefix]` of servers to read from
+    first, in order. `mirror_tags`: these may also say what a tag means.
     """
 
     plain_http: bool = False
@@ -42,6 +46,10 @@ class HostProfile:
     max_concurrency: int = 4
     upload_mode: UploadMode = "auto"
     token_realms: tuple[str, ...] = ()
+    client_cert: str = ""
+    client_key: str = ""
+    mirrors: tuple[str, ...] = ()
+    mirror_tags: bool = False
     head_manifests: bool = True
     digest_header_trusted: bool = True
 

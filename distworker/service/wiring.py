@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,9 @@ def build_local(config: Config, folder: Path | None = None, slots: int | None = 
     settings = config.settings
     own_slots = settings.slots if config.origins.get("slots", DEFAULT) != DEFAULT else LOCAL_SLOTS
     # Whoever names a registry here is the person whose machine this is.
-    registries = build_registries(config, docker_config=user_docker_config(), trust_named=True)
+    registries = build_registries(
+        config, docker_config=user_docker_config(), trust_named=True, certs_dirs=user_certs_dirs()
+    )
     kit = Equipment(
         registries=registries,
         store=LocalStore(folder or cache_folder(), durable=False),
@@ -190,13 +192,16 @@ def build_store(settings: Settings) -> BlobStore:
     )
 
 
-def build_registries(config: Config, docker_config: str = "", trust_named: bool = False) -> RegistryPool:
-    """The registries with the operator's profiles and logins; `docker_config` if the settings name none.
-    `trust_named`: registries that a request names may lie at private addresses.
+def build_registries(
+    config: Config, docker_config: str = "", trust_named: bool = False, certs_dirs: Sequence[str] = ()
+) -> RegistryPool:
+    """The registries with the operator's profiles and logins; `docker_config` and `certs_dirs` where the
+    settings name none. `trust_named`: registries that a request names may lie at private addresses.
     """
     from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
     from distworker.registry.client import RegistryPool  # noqa: PLC0415 - see the module text
     from distworker.registry.credentials import ConfiguredCredentials  # noqa: PLC0415
+    from distworker.registry.hostfiles.router import HostFiles  # noqa: PLC0415
     from distworker.registry.logins.authfile import AuthFile  # noqa: PLC0415
 
     file = config.settings.docker_config or docker_config
@@ -211,6 +216,11 @@ def build_registries(config: Config, docker_config: str = "", trust_named: bool 
             own=own_servers(config.settings),
         ),
         trust_named=trust_named,
+        files=HostFiles(
+            certs_dirs=config.settings.certs_dirs or tuple(certs_dirs),
+            hosts_dirs=config.settings.hosts_dirs,
+            registries_conf=config.settings.registries_conf,
+        ),
     )
 
 
@@ -230,6 +240,15 @@ def user_docker_config() -> str:
     """The docker config of whoever runs this: for local runs; a service reads what its operator names."""
     folder = os.environ.get("DOCKER_CONFIG")
     return str((Path(folder) if folder else Path.home() / ".docker") / "config.json")
+
+
+def user_certs_dirs() -> tuple[str, ...]:
+    """Where docker and podman look for certificates on this machine: for local runs. These folders only add
+    trust; files that change where images come from (`hosts.toml`, `registries.conf`) are never found by
+    themselves.
+    """
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return (str(home / "containers/certs.d"), "/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
 def presence(config: Config, random: Callable[[int], str] = secrets.token_hex) -> Presence:
@@ -252,6 +271,10 @@ def _profile(table: RegistrySettings, settings: Settings) -> HostProfile:
         plain_http=table.plain_http,
         private=table.private,
         ca_file=table.ca_file,
+        client_cert=table.client_cert,
+        client_key=table.client_key,
+        mirrors=table.mirrors,
+        mirror_tags=table.mirror_tags,
         proxy=table.proxy,
         max_concurrency=table.max_concurrency or settings.slots,
         upload_mode=table.upload_mode,
