@@ -31,7 +31,7 @@ from distworker.registry.call import Reply
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.faults import Where
 from distworker.registry.places import Site, Spot
-from distworker.registry.resume import Budget, Judge
+from distworker.registry.resume import Again, Budget, Judge
 from distworker.registry.urls import origin_of
 from distworker.registry.waits import MIRROR_REST
 
@@ -182,6 +182,15 @@ class MirroredStream(BlobStream):
                 if self._reader not in self._used:
                     self._used.append(self._reader)
                 return reply
+
+    def _open(self) -> Reply:
+        try:
+            return super()._open()
+        except Again as again:
+            if not self._next:
+                raise
+            error = again.error
+        raise error  # somebody else has it: no second chance for this one
 
     def _interrupted(self, error: TransferError) -> None:
         if not self._move(error):
