@@ -230,7 +230,7 @@ class RegistryPool:
         self._clients: dict[tuple[str, str], Client] = {}
         self._dialers: list[Dialer] = []
         self._router = Router(files or HostFiles(), self.profile)
-        self._sites: dict[Site, Client] = {}
+        self._sites: dict[tuple[Site, bool], Client] = {}
         self._mirrors = Mirrors(self._router, Resting(clock), self._open_site)
 
     def client(self, host: str, credential: str = "") -> Client:
@@ -262,16 +262,17 @@ class RegistryPool:
         for dialer in dialers:
             dialer.close()
 
-    def _open_site(self, site: Site) -> Client:
-        """The client of a mirror, with the login of its own host."""
+    def _open_site(self, site: Site, last: bool) -> Client:
+        """The client of a mirror, or of where a registry moved, with the login of its own host."""
         with self._lock:
-            found = self._sites.get(site)
+            found = self._sites.get((site, last))
             if found is None:
-                found = self._sites[site] = self._make(site, "", mirror=True)
+                found = self._sites[site, last] = self._make(site, "", named=True, patient=last)
             return found
 
-    def _make(self, site: Site, credential: str, *, mirror: bool = False) -> Client:
-        host, profile = site.host, self._profile_at(site, mirror)
+    def _make(self, site: Site, credential: str, *, named: bool = False, patient: bool = True) -> Client:
+        """`named`: an operator's file led here. `patient`: tried again in place where that may help."""
+        host, profile = site.host, self._profile_at(site, named)
         origin = endpoint(host, profile)
         realms = (origin_of(f"https://{realm}") for realm in profile.token_realms)
         if credential:
@@ -293,21 +294,22 @@ class RegistryPool:
             find=lambda: self._credentials.find(host, credential),
             dialer=dialer,
             user_agent=self._user_agent,
-            backoff=replace(self._backoff, tries=1) if mirror else self._backoff,
+            backoff=self._backoff if patient else replace(self._backoff, tries=1),
             sleep=self._sleep,
             clock=self._clock,
         )
-        at = Endpoint(host, http, root=site.root, namespace=site.namespace, gate=self._router.check)
+        gate = None if named else self._router.check
+        at = Endpoint(host, http, root=site.root, namespace=site.namespace, gate=gate)
         return Client(at, profile, self._chunk, self._sleep, self._clock)
 
-    def _profile_at(self, site: Site, mirror: bool) -> HostProfile:
+    def _profile_at(self, site: Site, named: bool) -> HostProfile:
         """The profile of its host, as far as the place that named the site does not know better."""
         profile = self.profile(site.host)
         if site.plain_http is None:
             plain = profile.plain_http or self._router.plain_http(site.host)
         else:
             plain = site.plain_http
-        return replace(profile, plain_http=plain, private=profile.private or mirror)
+        return replace(profile, plain_http=plain, private=profile.private or named)
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers that were

@@ -77,9 +77,10 @@ class Reader:
 
 
 class Mirrors:
-    """The ways to read from one registry. `open_site` gives the client of a mirror."""
+    """The ways to read from registries. `open_site` gives the client of a site; true if nobody comes after
+    it, so that it is worth waiting for."""
 
-    def __init__(self, router: Router, resting: Resting, open_site: Callable[[Site], Client]) -> None:
+    def __init__(self, router: Router, resting: Resting, open_site: Callable[[Site, bool], Client]) -> None:
         self._router = router
         self._resting = resting
         self._open_site = open_site
@@ -106,7 +107,7 @@ class Mirrors:
         found = [self._reader(spot) for spot in route.spots if self._may(spot, reference)]
         if route.last is None:
             return [*found, Reader(None, home, repository)]
-        return [*found, Reader(None, self._open_site(route.last.site), route.last.repository)]
+        return [*found, Reader(None, self._open_site(route.last.site, True), route.last.repository)]
 
     def failed(self, reader: Reader, error: TransferError) -> None:
         """`reader` could not give what was asked for."""
@@ -118,7 +119,7 @@ class Mirrors:
         return allowed and spot.site not in self._resting
 
     def _reader(self, spot: Spot) -> Reader:
-        return Reader(spot.site, self._open_site(spot.site), spot.repository)
+        return Reader(spot.site, self._open_site(spot.site, False), spot.repository)
 
 
 class MirroredStream(BlobStream):

@@ -30,7 +30,7 @@ def names_of(host: str) -> tuple[str, ...]:
 
 def folder_for(roots: Sequence[str], host: str) -> str:
     """The first folder for this very host and port, "" when no root has one."""
-    if "/" in host or host.startswith("."):
+    if not host or "/" in host or host.startswith("."):
         return ""
     found = (Path(root) / name for root in roots for name in names_of(host))
     return next((str(folder) for folder in found if _is_folder(folder)), "")

@@ -119,8 +119,13 @@ class RegistriesConf:
     def find(self, host: str, repository: str = "") -> Entry | None:
         """The entry with the longest prefix for this name."""
         name = f"{host}/{repository}" if repository else host
-        found = [(entry.matched(name), entry) for entry in self._entries.values() if entry.matched(name)]
-        return max(found, key=lambda pair: pair[0])[1] if found else None
+        found = [entry for entry in self._entries.values() if entry.matched(name)]
+        # A host that is written out beats any wildcard, a longer domain a shorter one.
+        return max(
+            found,
+            key=lambda one: (one.matched(name), not one.prefix.startswith("*"), len(one.prefix)),
+            default=None,
+        )
 
     def plain_http(self, host: str) -> bool:
         """Is this very host and port named as one that speaks http?"""

@@ -19,7 +19,7 @@ from distworker.registry.hostfiles.certsd import folder_for
 from distworker.registry.hostfiles.hoststoml import Host, Hosts, hosts_for
 from distworker.registry.hostfiles.registriesconf import RegistriesConf
 from distworker.registry.places import Route, Site, Spot
-from distworker.registry.profiles import HostProfile, canonical_host, endpoint
+from distworker.registry.profiles import HostProfile, canonical_host
 from distworker.registry.tls import TLSFiles
 
 
@@ -49,7 +49,8 @@ class Router:
 
     def plain_http(self, host: str) -> bool:
         """Does a file say http for this very host and port?"""
-        return self._conf.plain_http(host)
+        own = self._own(host)
+        return self._conf.plain_http(host) or (bool(own) and all(one.plain_http for one in own))
 
     def files(self, host: str) -> TLSFiles:
         """All certificates for `host`."""
@@ -57,8 +58,9 @@ class Router:
         folders = [folder_for(self._files.certs_dirs, host), self._said(host).folder]
         pairs = ((profile.client_cert, profile.client_key),) if profile.client_cert else ()
         found = TLSFiles((profile.ca_file,) if profile.ca_file else (), pairs, tuple(filter(None, folders)))
-        server = self._said(host).server
-        return found + server.files if server and self._is_itself(host, server) else found
+        for one in self._own(host):
+            found += one.files
+        return found
 
     def check(self, where: Where) -> None:
         """Raise Denied when an operator blocked what `where` names."""
@@ -81,9 +83,13 @@ class Router:
         entry = self._conf.find(host, repository)
         conf = entry.route(f"{host}/{repository}") if entry else Route()
         spots += conf.spots
-        spots += [_spot(host, one, repository) for one in said.hosts if one.pulls or one.resolves]
+        own = self._own(host)
+        hosts = [one for one in said.hosts if one.pulls or one.resolves]
+        while hosts and hosts[-1] in own:
+            hosts.pop()  # the registry itself comes last anyway
+        spots += [_spot(host, one, repository) for one in hosts]
         last = conf.last
-        if last is None and said.server is not None and not self._is_itself(host, said.server):
+        if last is None and said.server is not None and said.server not in own:
             last = _spot(host, said.server, repository)
         return Route(tuple(spots), last)
 
@@ -94,10 +100,11 @@ class Router:
                 found = self._hosts[host] = hosts_for(self._files.hosts_dirs, host)
             return found
 
-    def _is_itself(self, host: str, server: Host) -> bool:
-        own = endpoint(host, self._profile(host))
-        there = endpoint(server.host, HostProfile(plain_http=server.plain_http))
-        return own == there and (server.root, server.prefix) == ("/v2", "")
+    def _own(self, host: str) -> list[Host]:
+        """What hosts.toml says of the registry itself: so it comes to certificates or plain http."""
+        said = self._said(host)
+        named = [*said.hosts, *([said.server] if said.server else [])]
+        return [one for one in named if (one.host, one.root, one.prefix) == (host, "/v2", "")]
 
 
 def _mirror(host: str, text: str, repository: str, *, tags: bool) -> Spot:

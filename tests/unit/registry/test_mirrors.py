@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from distworker.registry.addresses import AddressPolicy
 from distworker.registry.base import Registry
 from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
+from distworker.registry.door import Target
 from distworker.registry.hostfiles.router import HostFiles
 from distworker.registry.profiles import HostProfile
-from distworker.registry.waits import MIRROR_REST
+from distworker.registry.waits import CONNECT_TIMEOUT, MIRROR_REST
 from distworker.retrying import Backoff
 from tests.fakes.network import Authority, make_authority
 from tests.fakes.registry import FakeRegistry
@@ -340,7 +342,7 @@ def test_a_mirror_gets_the_login_of_its_own_host(site: Site) -> None:
 
 
 def test_a_mirror_cannot_have_the_registrys_token(site: Site) -> None:
-    """It names the token server that the registry's login is for: that is asked as a stranger, and in vain."""
+    """It names the token server that the registry's login is for: asked as by a stranger, and in vain."""
     site.mirror.tokens = site.world.auth
     digest = site.blob()
     pool = site.pool(
@@ -642,3 +644,55 @@ def test_a_login_that_only_the_registry_needs_is_told_as_ever(site: Site) -> Non
     site.world.reg.user, site.world.reg.password = "me", "SECRET-ORIGIN"
     with fails(AuthRequired, registry=REG):
         site.source().get_manifest("team/app", "v1")
+
+
+def test_where_a_registry_moved_is_waited_for_like_the_registry(site: Site, conf: Conf) -> None:
+    """Nobody comes after it, so a moment's fault is healed in place."""
+    manifest = site.image(at=(site.mirror,))
+    files = conf(f'[[registry]]\nprefix = "{REG}"\nlocation = "{MIRROR}"\n')
+    site.mirror.on("GET", "/manifests/", Answer(503))
+    assert site.pool(files).source(REG).get_manifest("team/app", manifest).digest == manifest
+    assert len(site.world.sleeps) == 1
+    assert list(site.asked()) == ["mirror"]
+
+
+def test_hosts_toml_may_speak_of_the_registry_itself(site: Site, hosts: Hosts) -> None:
+    """The usual file for a plain registry: it is http for writes too, and asked once."""
+    plain = FakeRegistry()
+    site.world.add("inner.example", plain, "44.0.0.8", port=5000, tls=False)
+    url = "http://inner.example:5000"
+    files = hosts(f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull"]\n', "inner.example_5000_")
+    pool = site.pool(files)
+    client = pool.client("inner.example:5000")
+    client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda: Sent(DATA))
+    assert pool.source("inner.example:5000").head_manifest("team/app", "v1") is None
+    assert plain.count("HEAD", "/manifests/") == 1
+    assert plain.holds["team/app"] == {Digest.of(DATA)}
+
+
+def test_the_authority_of_the_registry_itself_may_stand_in_hosts_toml(
+    site: Site, hosts: Hosts, authority: Authority
+) -> None:
+    """It counts for writes too."""
+    files = hosts(f'server = "https://{REG}"\nca = "{authority.ca_file}"\n')
+    client = site.pool(files, reg={"ca_file": ""}).client(REG)
+    client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda: Sent(DATA))
+    assert site.world.reg.holds["team/app"] == {Digest.of(DATA)}
+
+
+def test_a_hosts_own_time_to_connect_is_kept(
+    site: Site, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Short for a mirror next door, the usual one for the others."""
+    digest = site.blob(at=(site.world.reg,))
+    given: list[float] = []
+    connect = site.world.network.connect
+
+    def watched(target: Target, timeout: float) -> socket.socket:
+        given.append(timeout)
+        return connect(target, timeout)
+
+    monkeypatch.setattr(site.world.network, "connect", watched)
+    files = hosts(f'[host."https://{MIRROR}"]\ndial_timeout = "1500ms"\n')
+    assert read(site.pool(files).source(REG), digest, len(DATA)) == DATA
+    assert given == [1.5, CONNECT_TIMEOUT]
