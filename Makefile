@@ -9,7 +9,7 @@ LOCKS := deploy/locks
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo-tools swift test test-fast check lint types contracts format demo bench wheel locks clean
+.PHONY: help setup tools demo-tools swift test test-fast live check lint types contracts format demo bench wheel locks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: setup check ## run every check and every test, the ones on real servers to
 
 test-fast: $(VENV)/installed check ## run the checks and the tests that need no server
 	$(BIN)/python -m pytest -p tests.no_skips -m "not servers"
+
+live: $(VENV)/installed ## try the client on registries of your own (says what to set)
+	@$(BIN)/python -m tests.live
 
 check: lint types contracts
 

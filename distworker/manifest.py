@@ -198,8 +198,10 @@ def _view(document: Mapping[str, Any], media_type: str, proven: bool) -> dict[st
     if media_type not in mediatypes.MANIFEST_TYPES:
         # Of a type that nobody here knows, whatever it names is copied: the spec forbids refusing it.
         layers += _descriptors(document, "blobs", LAYERS_MAX)
-    if config is None and (media_type in mediatypes.MANIFEST_TYPES or not (layers or proven)):
-        # Only a digest shows that an object which names nothing is what somebody meant to keep.
+    named = layers or proven or media_type == mediatypes.OCI_ARTIFACT
+    if config is None and (media_type in mediatypes.MANIFEST_TYPES or not named):
+        # Only a digest shows that an object of no known type which names nothing is what somebody meant to
+        # keep.
         raise ManifestInvalid("the manifest has no config")
     return view | {"config": config, "layers": layers}
 

@@ -45,8 +45,8 @@ from distworker.settings_registry import REGISTRY_PATHS, RegistrySettings, Stric
 ENV_PREFIX: Final = "DISTWORKER_"
 #: Names `--config`'s file from the environment; not a setting itself.
 ENV_CONFIG: Final = "DISTWORKER_CONFIG"
-#: Variables that other parts read for themselves: the dashboard's settings file, the demo.
-ENV_OTHERS: Final = ("DISTWORKER_FLOWER_", "DISTWORKER_DEMO_", "DISTWORKER_SWIFT_")
+#: Variables that other parts read for themselves: the dashboard's settings file, the demo, `make live`.
+ENV_OTHERS: Final = ("DISTWORKER_FLOWER_", "DISTWORKER_DEMO_", "DISTWORKER_SWIFT_", "DISTWORKER_LIVE_")
 FILE: Final = "distworker.toml"
 REGISTRIES_FILE: Final = "registries.toml"
 SYSTEM_FOLDER: Final = Path("/etc/distworker")
@@ -55,13 +55,8 @@ DEFAULT: Final = "default"
 _MIB: Final = 1024 * 1024
 #: Keys whose value is a path: relative ones in a file count from that file's folder.
 _PATHS: Final = (
-    "registries",
-    "docker_config",
-    "certs_dirs",
-    "hosts_dirs",
-    "registries_conf",
-    "store.folder",
-    *REGISTRY_PATHS,
+    *("registries", "docker_config", "auth_files", "certs_dirs", "hosts_dirs", "registries_conf"),
+    *("store.folder", *REGISTRY_PATHS),
 )
 
 
@@ -122,6 +117,8 @@ class Settings(BaseSettings):
     # S3 takes parts of 5 MiB to 5 GiB; a worker holds about two parts for each slot in memory.
     part_size: ByteSize = Field(default=ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
     docker_config: str = ""
+    auth_files: tuple[str, ...] = ()
+    credential_helpers: tuple[str, ...] = ()
     registries: str = ""
     allow_hosts: tuple[str, ...] = ()
     certs_dirs: tuple[str, ...] = ()
@@ -141,6 +138,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """`load` joins the sources itself, because it keeps each value's origin."""
         return (init_settings,)
+
+    @property
+    def login_files(self) -> tuple[str, ...]:
+        """The files of logins to look into, in order."""
+        return (self.docker_config, *self.auth_files) if self.docker_config else self.auth_files
 
     @property
     def broker(self) -> str:
@@ -277,7 +279,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _expanded(key: str, value: Any, folder: Path) -> Any:
     is_path = key in _PATHS or key.rpartition(".")[2] in _PATHS
-    if is_path and isinstance(value, list):
+    if is_path and isinstance(value, list | tuple):
         return [_expanded(key, one, folder) for one in value]
     if not (is_path and isinstance(value, str) and value):
         return value

@@ -265,7 +265,7 @@ def unauthorized(where: Where) -> Unauthorized:
     """The login was refused."""
     return Unauthorized(
         f"{where}: {where.registry} refuses the login; check its user and password in registries.toml "
-        "or the docker config",
+        "or auth_files",
         **where.fields,
         status=401,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
@@ -20,8 +20,7 @@ import urllib3
 from distworker.errors import TransferError
 from distworker.limits import ERROR_BODY_MAX
 from distworker.registry import faults
-from distworker.registry.base import Body, BodyFactory, Chunk
-from distworker.registry.pace import Pace
+from distworker.registry.base import Body, Chunk
 from distworker.registry.scopes import Scope
 from distworker.registry.urls import Origin, origin_of
 from distworker.registry.waits import READ_TIMEOUT, SEND_PIECE
@@ -40,6 +39,7 @@ class Call:
 
     `body`: bytes are sent again on a retry; a factory is asked anew for each send and such a request is never
     retried below its verb. `timeout`: seconds to wait for the reply. `anonymous`: never with a credential.
+    `authorization`: sent to the home origin as it is, for APIs that send no challenge; a 401 is then a reply.
     """
 
     method: str
@@ -47,10 +47,11 @@ class Call:
     where: faults.Where
     scopes: tuple[Scope, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes | BodyFactory | None = field(default=None, repr=False)
+    body: bytes | Callable[[], Body] | None = field(default=None, repr=False)
     timeout: float = field(default_factory=lambda: READ_TIMEOUT)
     anonymous: bool = False
     once: bool = False  #: never retried in place
+    authorization: str | None = field(default=None, repr=False)
     fresh: bool = False  #: on a connection of its own, since the last one may have been tampered with
 
     @property
@@ -96,10 +97,7 @@ class SentBody:
 class Reply:
     """What a server answered. Close it, or use it as a context manager; bodies are read raw and bounded."""
 
-    def __init__(
-        self, response: requests.Response, url: str, where: faults.Where, pace: Pace | None = None
-    ) -> None:
-        self._pace = pace or Pace()
+    def __init__(self, response: requests.Response, url: str, where: faults.Where) -> None:
         self.status = int(response.status_code)
         self.url = url
         self.origin: Origin = origin_of(url)
@@ -154,29 +152,23 @@ class Reply:
         """
         parts: list[bytes] = []
         left = size
-        while left and not self._broken:
+        while left and self._broken is None:
             part = self._some(left)
             if not part:
                 break
             parts.append(part)
             left -= len(part)
-        if not parts and self._broken:
+        if not parts and self._broken is not None:
             raise self._broken
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _some(self, size: int) -> bytes:
-        """What is there; waiting for all of it would be out of our guard's sight. What came before a break is
-        kept.
-        """
-        begun = self._pace.clock()
+        """What is there, so that what came before a break is kept; the break itself is told next time."""
         try:
-            data = bytes(self._raw.read1(size, decode_content=False))
+            return bytes(self._raw.read1(size, decode_content=False))
         except NETWORK_ERRORS as error:
             self._broken = faults.from_exception(error, self.origin, self.where)
             return b""
-        if data and self._pace.slow(self._pace.clock() - begun, len(data)):
-            self._broken = faults.too_slow(self.origin, self.where)
-        return data
 
     def quiet(self) -> Reply:
         """This reply, its words left unread: a login's server may quote the secret that was sent."""

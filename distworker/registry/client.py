@@ -16,21 +16,29 @@ from typing import Final
 from distworker import __version__
 from distworker.digest import Digest
 from distworker.manifest import Descriptor, Manifest
-from distworker.registry import blobs, external, manifests, mount, uploads
+from distworker.registry import blobs, deletes, external, manifests, mount, sessions, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
+from distworker.registry.budget import Budget
 from distworker.registry.credentials import CredentialSource, NoCredentials
 from distworker.registry.dialer import Dialer
 from distworker.registry.door import Wires
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.hostfiles.router import HostFiles, Router
 from distworker.registry.http import BACKOFF, HTTP
+from distworker.registry.learned import Facts, MemoryFacts
 from distworker.registry.listing import tags as listing
+from distworker.registry.listing.base import Listing
+from distworker.registry.listing.choose import listing_for
+from distworker.registry.listing.ecr import connector
+from distworker.registry.manifest_put import Publisher
 from distworker.registry.mirrors import MirroredStream, Mirrors, Resting
 from distworker.registry.places import Site
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
+from distworker.registry.providers import quirks_of
 from distworker.registry.referrers import Referrers
+from distworker.registry.subjects import LocalLocks, SubjectLocks
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
@@ -48,15 +56,22 @@ class Client:
         profile: HostProfile,
         chunk: int,
         sleep: Callable[[float], None] = time.sleep,
+        learned: Facts | None = None,
+        api: Callable[[str], HTTP] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        locks: SubjectLocks | None = None,
     ) -> None:
         self._at = at
         self._profile = profile
+        self._learned: Facts = MemoryFacts() if learned is None else learned
+        self._api = api or (lambda _: at.http)
+        self._listings: dict[str, Listing] = {}
         self._chunk = chunk
         self._sleep = sleep
         self._clock = clock
-        self._referrers = Referrers(at, trusted=profile.digest_header_trusted, clock=clock)
-        self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
+        self._referrers = Referrers(at, clock)
+        self._uploader = uploads.Uploader(at, self._learned, sleep)
+        self._publisher = Publisher(at, locks or LocalLocks(), sleep)
 
     def __repr__(self) -> str:
         return f"Client({self.origin!r})"
@@ -77,22 +92,23 @@ class Client:
 
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
         """HEAD by tag or digest; None when there is none."""
-        return manifests.head_manifest(
-            self._at,
-            repository,
-            reference,
-            head=self._profile.head_manifests,
-            trusted=self._profile.digest_header_trusted,
-        )
+        return manifests.head_manifest(self._at, repository, reference)
 
     def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         """The manifest, verified."""
-        trusted = self._profile.digest_header_trusted
-        return manifests.get_manifest(self._at, repository, reference, media_type, trusted=trusted)
+        return manifests.get_manifest(self._at, repository, reference, media_type)
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        """PUT the exact bytes under a tag or digest."""
-        manifests.put_manifest(self._at, repository, reference, manifest)
+        """PUT the exact bytes under a tag or digest, and list it with its subject."""
+        self._publisher.put(repository, reference, manifest)
+
+    def delete_manifest(self, repository: str, digest: Digest) -> bool:
+        """Delete a manifest with all its tags; False when it was gone."""
+        return deletes.delete_manifest(self._at, repository, digest)
+
+    def delete_tag(self, repository: str, tag: str) -> bool:
+        """Delete one tag and nothing that another needs; False when it was gone."""
+        return deletes.delete_tag(self._at, repository, tag, alone=self._at.quirks.tag_deletes)
 
     def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         """HEAD the blob."""
@@ -113,13 +129,15 @@ class Client:
             self._at, urls, digest, size, chunk=self._chunk, sleep=self._sleep, clock=self._clock
         )
 
-    def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
-        """Mount from `source`; a session when that was refused."""
-        return mount.mount_blob(self._at, repository, digest, source)
+    def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
+        """Mount from one of `sources`; a session when all were refused."""
+        granted = self._at.quirks.mounts
+        wanted = sources if granted != "none" else ()
+        return mount.mount_blob(self._at, repository, digest, wanted, anonymous=granted == "anonymous")
 
     def start_upload(self, repository: str) -> UploadSession:
         """Open an upload session."""
-        return uploads.start_upload(self._at, repository)
+        return sessions.start_upload(self._at, repository)
 
     def upload_blob(
         self,
@@ -134,11 +152,23 @@ class Client:
 
     def cancel_upload(self, session: UploadSession) -> None:
         """Best effort; never raises."""
-        uploads.cancel_upload(self._at, session)
+        self._uploader.cancel(session)
 
     def tags(self, repository: str) -> Iterator[str]:
         """All tags, each once."""
-        return listing.tags(self._at, repository)
+        return listing.tags(self._at, repository, self._at.quirks)
+
+    def listing(self) -> Listing:
+        """What lists repositories and digests here: the product's own API where it has one."""
+        name = self._at.quirks.list_api  # may change once, when the registry's challenge names its product
+        if name not in self._listings:
+            ecr = connector(self._profile.proxy, self._profile.ca_file)
+            self._listings[name] = listing_for(self._at, self._api, ecr)
+        return self._listings[name]
+
+    def budget(self) -> Budget | None:
+        """The counted limit that this registry told last; None when it told none."""
+        return self._at.http.budget.value
 
     def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Iterator[Descriptor]:
         """What refers to a manifest."""
@@ -197,6 +227,8 @@ class RegistryPool:
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
     `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
+    `learned`: where facts about registries are remembered, one memory for all clients if not given.
+    `locks`: who may change the list of referrers of one subject, this process alone if not given.
     `files`: which files of other tools say more; a server that they or a profile name as a mirror may be
     private too.
     """
@@ -215,7 +247,11 @@ class RegistryPool:
         trust_named: bool = False,
         wires: Wires | None = None,
         files: HostFiles | None = None,
+        learned: Facts | None = None,
+        locks: SubjectLocks | None = None,
     ) -> None:
+        self._learned: Facts = MemoryFacts() if learned is None else learned
+        self._locks: SubjectLocks = locks or LocalLocks()
         self._policy = policy or AddressPolicy()
         self._trust_named = trust_named
         self._wires = wires
@@ -253,7 +289,8 @@ class RegistryPool:
 
     def profile(self, host: str) -> HostProfile:
         """What is configured for `host`."""
-        return self._profiles.get(canonical_host(host), HostProfile())
+        name = canonical_host(host)
+        return self._profiles.get(name) or HostProfile(quirks=quirks_of(name))
 
     def close(self) -> None:
         """Close all idle connections; clients stay usable."""
@@ -286,21 +323,36 @@ class RegistryPool:
             proxy=profile.proxy,
             pool_size=min(max(profile.max_concurrency, 2), _POOL_MAX),
             wires=self._wires,
-        )
-        self._dialers.append(dialer)
-        http = HTTP(
-            origin,
-            trusted_realms(origin, profile),
-            find=lambda: self._credentials.find(host, credential),
-            dialer=dialer,
-            user_agent=self._user_agent,
-            backoff=self._backoff if patient else replace(self._backoff, tries=1),
-            sleep=self._sleep,
             clock=self._clock,
         )
-        gate = None if named else self._router.check
-        at = Endpoint(host, http, root=site.root, namespace=site.namespace, gate=gate)
-        return Client(at, profile, self._chunk, self._sleep, self._clock)
+        self._dialers.append(dialer)
+
+        def http(to: Origin, realms: frozenset[Origin]) -> HTTP:
+            return HTTP(
+                to,
+                realms,
+                find=lambda: self._credentials.find(host, credential),
+                dialer=dialer,
+                user_agent=self._user_agent,
+                backoff=self._backoff if patient else replace(self._backoff, tries=1),
+                sleep=self._sleep,
+                clock=self._clock,
+            )
+
+        def api(named: str) -> HTTP:
+            # Table or operator named this host: it is the one that this HTTP may show the login to.
+            to = origin_of(f"{origin.scheme}://{named}") if named else origin
+            return http(to, frozenset({to}))
+
+        at = Endpoint(
+            host,
+            http(origin, trusted_realms(origin, profile)),
+            profile.quirks,
+            root=site.root,
+            namespace=site.namespace,
+            gate=None if named else self._router.check,
+        )
+        return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock, self._locks)
 
     def _profile_at(self, site: Site, named: bool) -> HostProfile:
         """The profile of its host, as far as the place that named the site does not know better."""
@@ -312,11 +364,12 @@ class RegistryPool:
         return replace(profile, plain_http=plain, private=profile.private or named)
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
-        """What this registry's connections may reach: a private one, itself and the token servers that were
-        named for it, but never another private registry.
+        """What this registry's connections may reach: a private one, itself and the token servers and API
+        that were named for it, but never another private registry.
         """
         if not (profile.private or self._trust_named):
             return self._policy
-        named = [origin, *(origin_of(f"{origin.scheme}://{realm}") for realm in profile.token_realms)]
+        hosts = [*profile.token_realms, *filter(None, [profile.quirks.api_host])]
+        named = [origin, *(origin_of(f"{origin.scheme}://{host}") for host in hosts)]
         own = tuple(Allowed(one.host, one.port) for one in named)
         return replace(self._policy, allowed=(*self._policy.allowed, *own))

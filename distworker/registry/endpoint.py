@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from distworker.digest import Digest
 from distworker.reference import parse_repository, parse_tag
 from distworker.registry.faults import Where
 from distworker.registry.http import HTTP
+from distworker.registry.providers import recognised
+from distworker.registry.quirks import Quirks
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +24,15 @@ class Endpoint:
 
     registry: str  #: host[:port] as in references
     http: HTTP
+    stated: Quirks = field(default_factory=Quirks)  #: what table and operator say
     root: str = "/v2"
     namespace: str = ""
     gate: Callable[[Where], None] | None = None
+
+    @property
+    def quirks(self) -> Quirks:
+        """How it differs from the specification, as far as is known by now: its challenge names some."""
+        return recognised(self.stated, self.http.auth.known)
 
     def where(self, phase: str, repository: str = "", reference: str = "") -> Where:
         """What an error will say; each verb says it before it sends anything."""
@@ -51,9 +59,15 @@ class Endpoint:
         url = f"{self._name(repository)}/blobs/uploads/"
         return f"{url}?{urlencode(query)}" if query else url
 
-    def tags(self, repository: str, page: int) -> str:
-        """The first page of tags."""
-        return f"{self._name(repository)}/tags/list?n={page}"
+    def tags(self, repository: str, page: int, last: str = "") -> str:
+        """The first page of tags, or the one behind `last`."""
+        query = {"n": str(page), **({"last": last} if last else {})}
+        return f"{self._name(repository)}/tags/list?{urlencode(query)}"
+
+    def catalog(self, page: int, last: str = "") -> str:
+        """The first page of repositories, or the one behind `last`."""
+        query = {"n": str(page), **({"last": last} if last else {})}
+        return f"{self.http.origin}/v2/_catalog?{urlencode(query)}"
 
     def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> str:
         """What refers to a manifest, of one artifact type if given."""

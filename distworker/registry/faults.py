@@ -10,7 +10,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
@@ -43,7 +43,7 @@ from distworker.errors import (
 )
 from distworker.logs import redact
 from distworker.registry.urls import Origin
-from distworker.registry.waits import LIMIT_WAIT, PACE_BYTES, PACE_SECONDS, THROTTLE_WAIT
+from distworker.registry.waits import LIMIT_WAIT, THROTTLE_WAIT
 from distworker.retrying import parse_retry_after
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ _REASON_MAX: Final = 300
 
 #: Statuses that mean the same in every phase (405: in those that write).
 _BY_STATUS: Final[dict[int, tuple[type[TransferError], str]]] = {
-    401: (Unauthorized, "check the login for this host in registries.toml or the docker config"),
+    401: (Unauthorized, "check the login for this host in registries.toml or auth_files"),
     403: (Denied, "the login may not do this"),
     405: (Denied, "it takes no writes: is it read-only just now, or a cache that only pulls?"),
 }
@@ -72,8 +72,21 @@ _MISSING: Final[dict[str, type[TransferError]]] = {
     "get external layer": BlobUnknown,
     "send blob": UploadSessionLost,
     "commit blob": UploadSessionLost,
+    "upload status": UploadSessionLost,
+    "delete manifest": ManifestUnknown,
+    "delete tag": ManifestUnknown,
 }
-_WRITES: Final = frozenset({"start upload", "mount blob", "send blob", "commit blob", "put manifest"})
+_WRITES: Final = frozenset(
+    {
+        "start upload",
+        "mount blob",
+        "send blob",
+        "commit blob",
+        "put manifest",
+        "delete manifest",
+        "delete tag",
+    }
+)
 _ADVICE: Final[dict[type[TransferError], str]] = {
     NotARegistry: "no registry API there; check the host name",
     ManifestUnknown: "it is missing, or hidden from this login",
@@ -102,7 +115,11 @@ _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], type[TransferError],
         Unavailable,
         "nothing listens at {address} (connection refused); check host and port, and that it runs",
     ),
-    ((urllib3.exceptions.ReadTimeoutError,), RequestTimeout, "no byte came from {address} for too long"),
+    (
+        (urllib3.exceptions.ReadTimeoutError,),
+        RequestTimeout,
+        "nothing, or far too little, came from {address} for too long",
+    ),
     ((urllib3.exceptions.ConnectTimeoutError,), RequestTimeout, "connecting to {address} took too long"),
     ((TimeoutError,), RequestTimeout, "{address} did not take our bytes for too long"),
 )
@@ -135,10 +152,12 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What an error body says: the registry's code and its words, cleaned."""
+    """What an error body says: the registry's code and its words, cleaned. `detail`: all of it as it came,
+    for the digests it names; never shown."""
 
     code: str = ""
     text: str = ""
+    detail: str = field(default="", repr=False)
 
     def says(self, *words: str) -> bool:
         """Does the text hold one of `words`?"""
@@ -162,6 +181,7 @@ def read_problem(body: bytes) -> Problem:
     return Problem(
         clean(code, 60) if isinstance(code, str) else "",
         _foreign(words if isinstance(words, str) else json.dumps(words)),
+        text,
     )
 
 
@@ -217,14 +237,6 @@ def prefixed(error: DistworkerError, where: Where) -> DistworkerError:
     advice = "; what the registry keeps there is damaged, push the image to it again"
     words = f"{where}: {error.message}{advice if isinstance(error, DigestMismatch) else ''}"
     return type(error)(words, retry=error.retry, **{**where.fields, **error.fields})
-
-
-def too_slow(origin: Origin, where: Where) -> RequestTimeout:
-    """Bytes come, but not enough of them."""
-    return RequestTimeout(
-        f"{where}: {origin.netloc} sent less than {PACE_BYTES // 1024} KiB in {PACE_SECONDS:.0f} s",
-        **where.fields,
-    )
 
 
 def wrong_body_length(expected: int) -> InternalError:
@@ -299,7 +311,7 @@ def _missing(phase: str, code: str) -> tuple[type[TransferError], str]:
     kind = _MISSING.get(phase, RepositoryUnknown)
     if phase in {"send blob", "commit blob"} and code == "NAME_UNKNOWN":
         kind = RepositoryUnknown
-    if kind is RepositoryUnknown and phase != "list tags":
+    if kind is RepositoryUnknown and not phase.startswith("list "):
         return kind, "some registries want the repository created first"
     return kind, _ADVICE.get(kind, "")
 
@@ -341,7 +353,7 @@ def auth_required(where: Where) -> AuthRequired:
     """The registry wants a login and we have none."""
     return AuthRequired(
         f"{where}: {where.registry} wants a login for this and none is configured; "
-        "add one to registries.toml or to the auths of the docker config (credential helpers are not asked)",
+        "add one to registries.toml, or to a file that auth_files names",
         **where.fields,
         status=401,
     )

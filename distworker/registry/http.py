@@ -9,6 +9,7 @@ spoken, or what an operator named. Which addresses may be dialled at all is the 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -28,17 +29,25 @@ from distworker.errors import (
 from distworker.limits import REDIRECTS_MAX, SLEEP_MAX, TOKEN_BODY_MAX
 from distworker.registry import faults
 from distworker.registry.auth import Attempt, Authenticator
+from distworker.registry.budget import BudgetGauge
 from distworker.registry.call import NETWORK_ERRORS, Call, Reply, SentBody
 from distworker.registry.challenge import parse
+from distworker.registry.circuit import Circuit
 from distworker.registry.credentials import Credential
 from distworker.registry.dialer import Dialer
 from distworker.registry.faults import TRANSIENT, Where
-from distworker.registry.pace import Pace
 from distworker.registry.tokens import TokenRequest
 from distworker.registry.urls import Origin, origin_of, resolve
-from distworker.registry.waits import BACKOFF_BASE, BACKOFF_CAP, CONNECT_TIMEOUT, TRIES
+from distworker.registry.waits import (
+    BACKOFF_BASE,
+    BACKOFF_CAP,
+    CONNECT_TIMEOUT,
+    FAILURES_IN_A_ROW,
+    TRIES,
+)
 from distworker.retrying import Backoff
 
+_log = logging.getLogger(__name__)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REPLAYING: Final = frozenset({307, 308})
 #: All that a host other than the registry gets to see.
@@ -65,13 +74,14 @@ class HTTP:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.origin = origin
-        self._clock = clock
+        self.budget = BudgetGauge()
         self.auth = Authenticator(
             origin, realms, find=find, send=self._send_token_request, probe=self._probe, clock=clock
         )
         self._dialer = dialer
         self._user_agent = user_agent
         self._answered: set[Origin] = set()
+        self._circuit = Circuit(clock)
         self._backoff = backoff
         self._sleep = sleep
 
@@ -82,6 +92,7 @@ class HTTP:
         place.
         """
         try:
+            self._check_circuit(origin_of(call.url), call.where)
             if call.streams or call.once:
                 return self._settled(call)
             return self._patiently(call.where, lambda: self._settled(call))
@@ -120,6 +131,8 @@ class HTTP:
     def _logged_in(self, call: Call) -> Reply:
         if call.anonymous:
             return self._redirected(call, "")
+        if call.authorization is not None:
+            return self._redirected(call, call.authorization)
         attempt: Attempt = self.auth.attempt(call.scopes, call.where)
         authorization = attempt.header()
         while True:
@@ -163,7 +176,8 @@ class HTTP:
         no redirect is followed and no login added, and nothing the server says gets into an error.
         """
         headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
-        call = Call(request.method, request.url, where, headers=headers, body=request.body)
+        # On a new connection: an old one, idle since the last login, may be dead without our knowing.
+        call = Call(request.method, request.url, where, headers=headers, body=request.body, fresh=True)
 
         def run() -> Reply:
             return self._raise_transient(self._once(call, call.url, dict(call.headers)).quiet())
@@ -190,7 +204,9 @@ class HTTP:
         while True:
             at_home = at_home and origin_of(url) == self.origin
             self._check_abroad(origin_of(url), call.where)
-            reply = self._once(call, url, self._headers(call, at_home, authorization))
+            reply = self._hop(call, url, self._headers(call, at_home, authorization))
+            if at_home:
+                self.budget.see(reply.header)
             target = reply.header("Location")
             if reply.status not in _REDIRECTS or not target:
                 return reply
@@ -210,7 +226,25 @@ class HTTP:
                 **call.where.fields,
                 status=reply.status,
             )
-        return resolve(reply.url, target)
+        try:
+            return resolve(reply.url, target)
+        except ProtocolError as error:
+            reason = error.message
+        raise RedirectRefused(
+            f"{call.where}: {reply.origin.netloc} redirects to {reason}; refused", **call.where.fields
+        )
+
+    def _hop(self, call: Call, url: str, headers: dict[str, str]) -> Reply:
+        """One request; where a redirect led inward it is the redirect that is refused."""
+        if url != call.url:
+            _log.debug("%s: redirected to %s", call.where, origin_of(url).netloc)
+        try:
+            return self._once(call, url, headers)
+        except AddressRefused as error:
+            if url == call.url:
+                raise
+            reason = error.message
+        raise RedirectRefused(f"{reason}, so the redirect there is not followed", **call.where.fields)
 
     def _check_abroad(self, target: Origin, where: Where) -> None:
         """Away from the registry: https on its usual port, or an address that the operator named."""
@@ -260,17 +294,37 @@ class HTTP:
                 timeout=(self._dialer.connect_timeout or CONNECT_TIMEOUT, call.timeout),
                 proxies=self._dialer.proxies,
             )
-            self._answered.add(origin_of(url))
-            return Reply(response, url, call.where, Pace(self._clock))
-        except AddressRefused as error:
-            fault = AddressRefused(f"{call.where}: {error.message}", **call.where.fields)
+            self._note(origin_of(url), int(response.status_code))
+            return Reply(response, url, call.where)
+        except (AddressRefused, ProtocolError) as error:  # of the door, and of what came in
+            fault = type(error)(f"{call.where}: {error.message}", **call.where.fields)
         except DistworkerError:
             raise
         except NETWORK_ERRORS as error:
             ours = body.failure if isinstance(body, SentBody) else None
             fault = ours or self._fault(error, origin_of(url), call.where)
+            if ours is None:
+                self._circuit.failed(origin_of(url))
         # Raised out here: the library's exception knows the address and must not hang below ours.
         raise fault
+
+    def _note(self, origin: Origin, status: int) -> None:
+        self._answered.add(origin)
+        if status >= 500:
+            self._circuit.failed(origin)
+        else:
+            self._circuit.worked(origin)
+
+    def _check_circuit(self, origin: Origin, where: Where) -> None:
+        wait = self._circuit.wait(origin)
+        if wait > 0:
+            raise Unavailable(
+                f"{where}: {origin.netloc} failed {FAILURES_IN_A_ROW} times in a row and is left alone for "
+                f"{wait:.0f} s",
+                **where.fields,
+                delay=wait,
+                retry_at=round(time.time() + wait),
+            )
 
     def _fault(self, error: BaseException, origin: Origin, where: Where) -> TransferError:
         return faults.from_exception(error, origin, where, known=origin in self._answered)

@@ -23,6 +23,7 @@ from distworker.errors import (
     Unavailable,
     clean,
 )
+from distworker.limits import SLEEP_MAX
 from distworker.mediatypes import bare
 from distworker.registry.call import Reply
 from distworker.registry.faults import Where
@@ -145,7 +146,9 @@ class Budget:
         A silence with no byte before it ends here: it lasts a minute, and longer patience is the ledger's.
         What a slow server sent makes a reconnect free only when it was as much as a bearable pace brings.
         """
-        now = self._clock()
+        now, asked = self._clock(), error.delay or 0.0
+        if asked > SLEEP_MAX:
+            raise error
         if isinstance(error, RequestTimeout):
             if not self._bytes:
                 raise error
@@ -158,4 +161,4 @@ class Budget:
         if self._all > RECONNECTS_MAX or BACKOFF.exhausted(self._spent) or now >= self._end:
             raise error
         self._bytes, self._since = 0, now
-        return BACKOFF.delay(self._spent)
+        return max(asked, BACKOFF.delay(self._spent))

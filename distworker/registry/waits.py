@@ -36,6 +36,9 @@ TRIES: Final = 4
 #: First and longest pause (seconds) between them; full jitter.
 BACKOFF_BASE: Final = 0.5
 BACKOFF_CAP: Final = 8.0
+#: Faults of one origin in a row after which it is left alone for this long (seconds).
+FAILURES_IN_A_ROW: Final = 10
+CIRCUIT_SECONDS: Final = 30.0
 #: Seconds to stay away after a counted limit without a date: such windows slide over hours.
 LIMIT_WAIT: Final = 900.0
 #: Seconds to stay away when throttled without a date and in-place waits did not help.
@@ -67,3 +70,24 @@ TOKEN_MARGIN: Final = 5.0
 TOKENS_KEPT: Final = 1024
 #: Seconds a refused login is not tried again: Docker Hub locks the account for ten minutes.
 BAD_LOGIN_MEMORY: Final = 600.0
+
+#: Smallest chunk an upload falls back to (bytes): object stores take no smaller part before the last one.
+CHUNK_FLOOR: Final = 5 << 20
+#: Largest chunk (bytes), whatever a registry asks for: a chunk is what gets sent again after a fault.
+CHUNK_CEILING: Final = 256 << 20
+#: Empty closing PUTs sent in one session; of those that nobody answered in time, fewer.
+COMMITS_MAX: Final = 3
+SILENT_COMMITS_MAX: Final = 2
+#: PATCH requests of one blob that may fail, however much progress each made.
+PATCH_FAULTS_MAX: Final = 50
+#: Bytes between two broken PUTs that count as "broke at the same place": what socket buffers hide.
+SAME_PLACE: Final = 8 << 20
+
+#: Repositories tried for one mount: each refusal costs a request, and a session on some registries.
+MOUNTS_MAX: Final = 4
+#: Seconds waited between PUTs of a manifest while the registry does not see what it was just sent.
+LAG_WAITS: Final = (1.0, 2.0, 4.0, 8.0)
+#: After that the work is given back for so long.
+LAG_DELAY: Final = 15.0
+#: Rounds of read, merge and write of one fallback tag for referrers before others win.
+MERGES_MAX: Final = 5

@@ -24,12 +24,17 @@ MEANING: Final[Mapping[str, str]] = {
     "redis": "redis_url, broker_url and redis_prefix",
     "store": "the [store] settings",
     "registries": "registries.toml and the files of certs_dirs, hosts_dirs and registries_conf",
-    "credentials": "the registries' passwords and the docker config file",
+    "credentials": "the registries' passwords and keys, auth_files and credential_helpers",
 }
 
 # About 10 ms of CPU for each mark: nothing at a worker's start, much for a guesser.
 _ROUNDS: Final = 20_000
 _LENGTH: Final = 12
+#: Secrets of a registry's table, and where they and other files lie.
+_PLACES: Final = {
+    *("username_file", "username_env", "password", "password_file", "password_env"),
+    *("key_file", "token_file", "ca_file", "client_cert", "client_key"),
+}
 
 
 def fingerprints(config: Config) -> dict[str, str]:
@@ -39,14 +44,14 @@ def fingerprints(config: Config) -> dict[str, str]:
     secret = settings.store.secret_key.get_secret_value()
     key = hashlib.sha256(f"distworker {secret or settings.redis_url}".encode()).digest()
     tables = {host: _public(table) for host, table in config.registries.items()}
-    logins = {host: _secret(table) for host, table in config.registries.items() if table.username}
-    docker = _file(settings.docker_config)
+    logins = {host: _secret(table) for host, table in config.registries.items() if table.has_login}
+    files = [hashlib.sha256(_file(file)).hexdigest() for file in settings.login_files]
     return {
         "key": _mark(key, "key", ""),
         "redis": _mark(key, "redis", [settings.redis_url, settings.broker, settings.redis_prefix]),
         "store": _mark(key, "store", [store, secret]),
         "registries": _mark(key, "registries", [tables, _host_files(config)]),
-        "credentials": _mark(key, "credentials", [logins, hashlib.sha256(docker).hexdigest()]),
+        "credentials": _mark(key, "credentials", [logins, files, settings.credential_helpers]),
     }
 
 
@@ -64,11 +69,8 @@ def _mark(key: bytes, name: str, value: Any) -> str:
 
 def _public(table: RegistrySettings) -> dict[str, Any]:
     """All but the secrets, and not where they lie: machines may keep the same password in other places."""
-    kept = table.model_dump(
-        exclude={"password", "password_file", "password_env", "ca_file", "client_cert", "client_key"}
-    )
     # A machine may have a client certificate of its own; that it has one is what all need the same.
-    return kept | {
+    return table.model_dump(exclude=_PLACES) | {
         "ca_file": hashlib.sha256(_file(table.ca_file)).hexdigest(),
         "client_cert": bool(table.client_cert),
     }
@@ -91,7 +93,9 @@ def _host_files(config: Config) -> list[list[str]]:
 
 
 def _secret(table: RegistrySettings) -> list[str]:
-    return [table.username, table.read_password()]
+    """Not the token of a federated workload: each machine is given its own."""
+    key = hashlib.sha256(_file(table.key_file)).hexdigest()
+    return [table.read_username(), table.read_password(), key]
 
 
 def _file(path: str) -> bytes:

@@ -27,6 +27,7 @@ from distworker.registry.base import Chunk, Registry
 from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.profiles import HostProfile, UploadMode
+from distworker.registry.quirks import Quirks
 from tests.conftest import BUCKET
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_token import SignedTokenServer
@@ -42,14 +43,14 @@ Connect = Callable[..., Registry]
 class Pieces:
     """A body of `size` bytes made while it is sent: piece `n` is a function of `n`."""
 
-    def __init__(self, size: int, piece: int = MIB) -> None:
-        self.size, self.piece = size, piece
+    def __init__(self, size: int, piece: int = MIB, start: int = 0) -> None:
+        self.size, self.piece, self.start = size, piece, start
 
     def __len__(self) -> int:
-        return self.size
+        return self.size - self.start
 
     def __iter__(self) -> Iterator[Chunk]:
-        yield from self.at(0)
+        yield from self.at(self.start)
 
     def at(self, offset: int) -> Iterable[bytes]:
         """The bytes from `offset`, a multiple of the piece."""
@@ -69,7 +70,8 @@ class Pieces:
 def pool_for(host: str, password: str, realms: tuple[str, ...], mode: UploadMode = "auto") -> RegistryPool:
     """Clients for one plain-http registry, logged in if there is a password."""
     logins = ConfiguredCredentials({"main": Login((host,), USER, password)} if password else {})
-    profile = HostProfile(plain_http=True, private=True, token_realms=realms, upload_mode=mode)
+    quirks = Quirks(chunk_bytes=MIB)
+    profile = HostProfile(plain_http=True, private=True, token_realms=realms, upload_mode=mode, quirks=quirks)
     return RegistryPool({host: profile}, logins)
 
 
@@ -112,7 +114,7 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connect]
 def send(registry: Registry, repository: str, data: bytes) -> Digest:
     """Upload `data` in one piece."""
     digest = Digest.of(data)
-    registry.upload_blob(repository, digest, len(data), lambda: _One(data))
+    registry.upload_blob(repository, digest, len(data), lambda offset: _One(data[offset:]))
     return digest
 
 
@@ -155,9 +157,9 @@ def test_a_login_that_works_pings(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"x", DATA], ids=["empty", "braces", "one", "3MiB"])
-@pytest.mark.parametrize("mode", ["auto", "patch"])
+@pytest.mark.parametrize("mode", ["auto", "patch", "chunked"])
 def test_a_blob_goes_in_and_comes_out(connect: Connect, data: bytes, mode: UploadMode) -> None:
-    """Both upload modes, any size; presence follows."""
+    """Every upload mode, any size (chunks of 1 MiB); presence follows."""
     registry = connect(mode=mode)
     digest = Digest.of(data)
     assert not registry.has_blob("team/app", digest)
@@ -178,11 +180,11 @@ def test_a_blob_is_mounted_from_another_repository(connect: Connect) -> None:
     """No bytes move; a blob nobody has gives a session that works."""
     registry = connect()
     digest = send(registry, "team/base", DATA)
-    assert registry.mount_blob("team/app", digest, "team/base") is None
+    assert registry.mount_blob("team/app", digest, ["team/base"]) is None
     assert read(registry, "team/app", digest, len(DATA)) == DATA
-    session = registry.mount_blob("team/app", Digest.of(b"new"), "team/base")
+    session = registry.mount_blob("team/app", Digest.of(b"new"), ["team/base"])
     assert session is not None
-    registry.upload_blob("team/app", Digest.of(b"new"), 3, lambda: _One(b"new"), session)
+    registry.upload_blob("team/app", Digest.of(b"new"), 3, lambda offset: _One(b"new"[offset:]), session)
     assert registry.has_blob("team/app", Digest.of(b"new"))
 
 
@@ -207,6 +209,41 @@ def test_a_manifest_keeps_its_bytes(connect: Connect) -> None:
     assert (head.digest, head.media_type, head.size) == (index.digest, OCI_INDEX, len(raw))
     assert registry.get_manifest("team/app", "v1").raw == raw
     assert registry.get_manifest("team/app", manifest.digest).raw == manifest.raw
+
+
+def test_a_referrer_is_listed_under_its_subjects_tag(connect: Connect) -> None:
+    """None of these registries indexes subjects, so the client keeps the list, and loses no entry of it."""
+    registry = connect()
+    subject = image(registry, "team/app")
+    registry.put_manifest("team/app", subject.digest, subject)
+    about = {"mediaType": OCI_MANIFEST, "digest": subject.digest, "size": subject.size}
+    made = []
+    for kind in ("x/signature", "x/sbom"):
+        raw = json.dumps({**json.loads(subject.raw), "subject": about, "artifactType": kind}).encode()
+        made.append(parse_manifest(raw, OCI_MANIFEST))
+        registry.put_manifest("team/app", made[-1].digest, made[-1])
+    listed = registry.get_manifest("team/app", str(subject.digest).replace(":", "-"))
+    assert listed.media_type == OCI_INDEX
+    assert [(one.digest, one.artifact_type) for one in listed.children] == [
+        (made[0].digest, "x/signature"),
+        (made[1].digest, "x/sbom"),
+    ]
+
+
+def test_manifests_and_tags_are_deleted(connect: Connect) -> None:
+    """A tag that shares its manifest is refused, one that stands alone goes, gone is gone."""
+    registry = connect()
+    manifest = image(registry, "team/app")
+    for tag in ("v1", "v2"):
+        registry.put_manifest("team/app", tag, manifest)
+    with pytest.raises(Denied):
+        registry.delete_tag("team/app", "v1")
+    assert registry.delete_manifest("team/app", manifest.digest)
+    assert not registry.delete_manifest("team/app", manifest.digest)
+    assert registry.head_manifest("team/app", "v1") is None
+    registry.put_manifest("team/app", "v3", manifest)
+    assert registry.delete_tag("team/app", "v3")
+    assert not registry.delete_tag("team/app", "v3")
 
 
 def test_missing_manifests_and_repositories_are_told(connect: Connect) -> None:
@@ -321,7 +358,7 @@ def test_a_large_blob_streams_both_ways_in_little_memory(tmp_path: Path) -> None
         registry = pool.client(server.host)
         tracemalloc.start()
         try:
-            registry.upload_blob("big/one", digest, len(body), lambda: body)
+            registry.upload_blob("big/one", digest, len(body), lambda offset: Pieces(512 * MIB, start=offset))
             with registry.read_blob("big/one", digest, len(body)) as blob:
                 received = sum(len(chunk) for chunk in blob)
             peak = tracemalloc.get_traced_memory()[1]

@@ -1,4 +1,4 @@
-"""Certificates of every kind that TLS tests need: an authority, and what it issues for servers and clients."""
+"""Certificates of every kind that TLS tests need: an authority, and what it issues for both sides."""
 
 from __future__ import annotations
 

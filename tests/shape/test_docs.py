@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from distworker import names
 from distworker.cli import jobfile
 from distworker.cli.main import COMMANDS, cli
-from distworker.errors import CODES
+from distworker.errors import CODES, TransferError
 from distworker.service.payload import FIELDS
 from distworker.settings import Settings
 from distworker.settings_registry import RegistrySettings
@@ -55,7 +55,7 @@ def test_every_explained_setting_exists() -> None:
         name
         for line in SETTINGS.splitlines()
         if line.startswith("| `")
-        for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])
+        for name in re.findall(r"`([a-z0-9_]+)`", line.split("|")[1])
     }
 
     assert documented == {
@@ -142,11 +142,20 @@ def test_every_error_code_in_an_example_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_variable_in_a_document_is_read_by_somebody(page: str) -> None:
-    """`DISTWORKER_…` names are settings, or belong to the settings' place or to Flower."""
-    flower = set(re.findall(r"DISTWORKER_[A-Z_]+[A-Z]", (ROOT / "config/flowerconfig.py").read_text()))
-    section, known = "", {"DISTWORKER_CONFIG", *flower}
+    """`DISTWORKER_…` names are settings, or belong to the settings' place, to Flower or to `make live`."""
+    others = [(ROOT / path).read_text() for path in ("config/flowerconfig.py", "tests/live/__main__.py")]
+    section, known = "", {"DISTWORKER_CONFIG", *re.findall(r"DISTWORKER_[A-Z_]+[A-Z]", " ".join(others))}
     for key in keys(Settings):
         section = f"{key[1:-1].upper()}_" if key[0] == "[" else section
         known |= {f"DISTWORKER_{key.upper()}", f"DISTWORKER_{section}{key.upper()}"}
 
     assert set(re.findall(r"DISTWORKER_[A-Z_]+[A-Z]", PAGES[page])) <= known
+
+
+def test_every_code_of_a_registry_is_explained_with_its_verdict() -> None:
+    """The table is what other systems are written against."""
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| (yes|no) \|", PAGES["docs/errors.md"], re.MULTILINE)
+
+    transfers = {code for code, cls in CODES.items() if issubclass(cls, TransferError)} - {TransferError.code}
+    assert transfers <= {code for code, _ in rows}
+    assert {code: verdict == "yes" for code, verdict in rows} == {code: CODES[code].retry for code, _ in rows}

@@ -13,13 +13,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
 from distworker.errors import ConfigInvalid
-from distworker.registry.credentials import PHASE, Credential
-from distworker.registry.logins.files import read_secret
+from distworker.registry.credentials import Credential, Login
+from distworker.registry.logins.files import PHASE, read_secret
 from distworker.registry.logins.minted import Keeper, Minted
 from distworker.registry.logins.provider import Send, post_form, read_answer
 
@@ -41,12 +40,12 @@ _LIFE: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """An application in Entra: its tenant and id, and a secret, a file with it, or a federated token."""
+    """An application in Entra: its tenant, its id and secret as user and password, or in the secret's place a
+    file with the token of a federated workload.
+    """
 
     tenant: str
-    client_id: str
-    secret: str = field(default="", repr=False)
-    secret_file: str = ""
+    pair: Login
     token_file: str = ""
 
 
@@ -84,14 +83,13 @@ class AcrLogin:
 
     def _mint(self, host: str, name: str) -> Minted[Credential]:
         mine = self._application
-        form = {"grant_type": "client_credentials", "client_id": mine.client_id, "scope": _SCOPE}
+        pair = mine.pair.open(host, name)
+        form = {"grant_type": "client_credentials", "client_id": pair.username, "scope": _SCOPE}
         if mine.token_file:
             form["client_assertion_type"] = _ASSERTION
-            form["client_assertion"] = _read(mine.token_file, "token_file", name)
+            form["client_assertion"] = read_secret(mine.token_file, host, name, "token_file")
         else:
-            form["client_secret"] = (
-                _read(mine.secret_file, "password_file", name) if mine.secret_file else mine.secret
-            )
+            form["client_secret"] = pair.password
         url = f"{_entra(host)}/{mine.tenant}/oauth2/v2.0/token"
         check = "tenant, username (the application's id) and its secret"
         access, _ = read_answer(post_form(self._send, url, form), "access_token", "Entra", host, check)
@@ -100,10 +98,6 @@ class AcrLogin:
         check = f"that the application has the role AcrPull or AcrPush on {host}"
         refresh, _ = read_answer(answer, "refresh_token", host, host, check)
         return Minted(Credential(USER, identity_token=refresh), _LIFE)
-
-
-def _read(path: str, key: str, name: str) -> str:
-    return read_secret(Path(path), f"credential {name!r}: its {key}", key)
 
 
 def _entra(host: str) -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from distworker.errors import ConfigInvalid
-from distworker.registry.credentials import PHASE, Credential
+from distworker.registry.credentials import Credential
+from distworker.registry.logins.files import PHASE
 from distworker.registry.logins.keys import Dialect, Key, read_key
 from distworker.registry.profiles import canonical_host
 

@@ -6,18 +6,15 @@ left out. The token comes from a file or a variable like every other password; n
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from distworker.registry.credentials import Login
 
-#: The variable that GitHub's workflows call their token.
-VARIABLE: Final = "GITHUB_TOKEN"
 #: Who GitHub says an application's token belongs to; it takes any name.
 USER: Final = "x-access-token"
 
 
-def github(
-    hosts: tuple[str, ...], token: str = "", token_file: str = "", username: str = "", username_file: str = ""
-) -> Login:
-    """The login for `hosts` with a token, or with the file that holds one and is read at each use."""
-    return Login(hosts, username or USER, token, token_file, username_file=username_file)
+def github(pair: Login) -> Login:
+    """The login of `pair`, whose password is a token; its user may be missing."""
+    return pair if pair.username or pair.username_file else replace(pair, username=USER)

@@ -13,18 +13,18 @@ from collections.abc import Callable, Mapping
 
 from distworker.errors import ProtocolError, RealmRefused
 from distworker.registry.addresses import AddressPolicy, Allowed
-from distworker.registry.credentials import PHASE
 from distworker.registry.dialer import Dialer
 from distworker.registry.door import Wires
 from distworker.registry.faults import Where
 from distworker.registry.http import BACKOFF, HTTP
+from distworker.registry.logins.files import PHASE
 from distworker.registry.tokens import TokenRequest
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
 
 class Wire:
-    """A `provider.Send`; see the module text. `registry` is what errors name, `policy` what may be reached."""
+    """A `provider.Send`. `registry` is what errors name, `policy` says what may be reached."""
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ def test_a01_a_web_server_is_not_a_registry(rig: RigMaker) -> None:
     with fails(NotARegistry):
         r.client.ping()
     with fails(ProtocolError):
-        r.client.upload_blob("a/b", Digest.of(DATA), len(DATA), lambda: Sent(DATA))
+        r.client.upload_blob("a/b", Digest.of(DATA), len(DATA), Sent(DATA).at)
 
 
 def test_a02_anonymous_bearer(rig: RigMaker) -> None:
@@ -67,7 +67,7 @@ def test_a03_the_password_goes_to_the_token_server_only(rig: RigMaker) -> None:
     tokens = users()
     r = rig(tokens=tokens, login=("me", "SECRET-password"))
     assert not r.client.has_blob("a/b", Digest.of(DATA))
-    r.client.upload_blob("a/b", Digest.of(DATA), len(DATA), lambda: Sent(DATA))
+    r.client.upload_blob("a/b", Digest.of(DATA), len(DATA), Sent(DATA).at)
     scopes = [dict(one.parameters)["scope"] for one in tokens.seen]
     assert scopes == ["repository:a/b:pull", "repository:a/b:pull,push"]
     assert all(one.authorization.startswith("Basic ") for one in tokens.seen)
@@ -79,7 +79,7 @@ def test_a03_mount_asks_for_both_repositories_in_one_token(rig: RigMaker) -> Non
     tokens = users()
     r = rig(tokens=tokens, login=("me", "SECRET-password"))
     digest = r.fake.put_blob("old/x", DATA)
-    assert r.client.mount_blob("new/x", digest, "old/x") is None
+    assert r.client.mount_blob("new/x", digest, ["old/x"]) is None
     assert [value for name, value in tokens.seen[-1].parameters if name == "scope"] == [
         "repository:new/x:pull,push",
         "repository:old/x:pull",
@@ -275,9 +275,9 @@ def test_a_login_lost_in_the_middle_of_an_upload_is_renewed(rig: RigMaker) -> No
     tokens.issued.clear()
     opened: list[int] = []
 
-    def body() -> Sent:
-        opened.append(1)
-        return Sent(DATA)
+    def body(offset: int) -> Sent:
+        opened.append(offset)
+        return Sent(DATA).at(offset)
 
     r.client.upload_blob("a/b", Digest.of(DATA), len(DATA), body, session)
     assert len(opened) == 2
