@@ -38,7 +38,9 @@ from distworker.registry.places import Site
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.registry.providers import quirks_of
 from distworker.registry.referrers import Referrers
+from distworker.registry.sharedtokens import SharedTokenCache, Vault
 from distworker.registry.subjects import LocalLocks, SubjectLocks
+from distworker.registry.tokencache import MemoryTokenCache, TokenCache
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
@@ -231,6 +233,7 @@ class RegistryPool:
     `locks`: who may change the list of referrers of one subject, this process alone if not given.
     `files`: which files of other tools say more; a server that they or a profile name as a mirror may be
     private too.
+    `vault`: where tokens and refused logins are shared with other processes; without one they stay here.
     """
 
     def __init__(
@@ -249,6 +252,7 @@ class RegistryPool:
         files: HostFiles | None = None,
         learned: Facts | None = None,
         locks: SubjectLocks | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self._learned: Facts = MemoryFacts() if learned is None else learned
         self._locks: SubjectLocks = locks or LocalLocks()
@@ -256,6 +260,7 @@ class RegistryPool:
         self._trust_named = trust_named
         self._wires = wires
         self._clock = clock
+        self._vault = vault
         self._profiles = {canonical_host(host): profile for host, profile in (profiles or {}).items()}
         self._credentials = credentials or NoCredentials()
         self._user_agent = user_agent
@@ -331,7 +336,11 @@ class RegistryPool:
             return HTTP(
                 to,
                 realms,
-                find=lambda: self._credentials.find(host, credential),
+                find=lambda repository: self._credentials.find(host, credential, repository),
+                renew=lambda repository, login: self._credentials.refused(
+                    host, credential, repository, login
+                ),
+                tokens=self._token_cache(),
                 dialer=dialer,
                 user_agent=self._user_agent,
                 backoff=self._backoff if patient else replace(self._backoff, tries=1),
@@ -362,6 +371,10 @@ class RegistryPool:
         else:
             plain = site.plain_http
         return replace(profile, plain_http=plain, private=profile.private or named)
+
+    def _token_cache(self) -> TokenCache:
+        memory = MemoryTokenCache(self._clock)
+        return SharedTokenCache(memory, self._vault, clock=self._clock) if self._vault else memory
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers and API

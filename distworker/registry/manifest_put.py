@@ -152,7 +152,7 @@ class Publisher:
         if not blobs and not children:  # it names none of them: any may be meant
             blobs, children = manifest.blobs, manifest.children
         absent = [one.digest for one in blobs if not has_blob(self._at, repository, one.digest)]
-        absent += [one.digest for one in children if self._head(repository, one.digest) is None]
+        absent += [one.digest for one in children if head_manifest(self._at, repository, one.digest) is None]
         if absent:
             more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
             raise BlobUnknown(

@@ -66,7 +66,12 @@ TOKEN_LIFE_MIN: Final = 60.0
 #: Tokens are renewed at this share of their life, and at least this many seconds before its end.
 TOKEN_RENEW_AT: Final = 0.8
 TOKEN_MARGIN: Final = 5.0
-#: Tokens kept per origin and credential; one per repository in use.
+#: Seconds for which one process may ask a token server while others wait for its answer, and between looks.
+TOKEN_TURN: Final = 30.0
+TOKEN_TURN_POLL: Final = 0.05
+#: Answers to 401 in one logical request: each token request, and one token that somebody else got meanwhile.
+REPLAYS_MAX: Final = 3
+#: Resources whose tokens are kept per origin and credential; one per repository in use.
 TOKENS_KEPT: Final = 1024
 #: Seconds a refused login is not tried again: Docker Hub locks the account for ten minutes.
 BAD_LOGIN_MEMORY: Final = 600.0

@@ -24,6 +24,7 @@ from distworker.registry.client import Client, RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.profiles import HostProfile
 from distworker.registry.quirks import Quirks
+from distworker.registry.sharedtokens import Vault
 from distworker.retrying import Backoff
 from distworker.service.local import LocalService
 from distworker.service.payload import parse_request
@@ -110,10 +111,12 @@ class World:
         allow: tuple[str, ...] = (),
         chunk: int = 4096,
         tries: int = 4,
+        vault: Vault | None = None,
         **profile: Any,
     ) -> RegistryPool:
         """Clients that never wait. `logins`: host to user and password. `trust`: `auth.example` is named as
-        token server. `allow`: the operator's `allow_hosts`. Other words go to every host's profile or quirks.
+        token server. `allow`: the operator's `allow_hosts`. `vault`: what several pools share. Other words go
+        to every host's profile or quirks.
         """
         kinks = {name: profile.pop(name) for name in list(profile) if name in QUIRKS}
         made = {
@@ -125,7 +128,7 @@ class World:
                     **profile,
                 }
             )
-            for host in ADDRESSES
+            for host in (*ADDRESSES, *(logins or {}))
         }
         entries = {
             host: Login((host,), user, password, identity_token=identity)
@@ -140,6 +143,7 @@ class World:
             clock=self.clock,
             policy=AddressPolicy(tuple(Allowed.parse(text) for text in allow)),
             wires=self.network,
+            vault=vault,
         )
         self._stack.callback(pool.close)
         return pool

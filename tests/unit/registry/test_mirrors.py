@@ -395,7 +395,7 @@ def test_writes_and_what_is_looked_for_at_a_destination_never_meet_a_mirror(site
     client = site.pool(reg={"mirrors": (MIRROR, SECOND), "mirror_tags": True}).client(REG)
     assert not client.has_blob("team/app", digest)
     assert client.head_manifest("team/app", manifest) is None
-    client.upload_blob("team/app", digest, len(DATA), lambda: Sent(DATA))
+    client.upload_blob("team/app", digest, len(DATA), lambda offset: Sent(DATA[offset:]))
     assert client.has_blob("team/app", digest)
     with fails(ManifestUnknown):
         client.get_manifest("team/app", "v1")
@@ -485,7 +485,7 @@ def test_what_is_blocked_is_neither_read_nor_written(site: Site, conf: Conf) -> 
     tries: list[Callable[[], object]] = [
         lambda: read(source, digest, len(DATA)),
         lambda: source.get_manifest("team/app", "v1"),
-        lambda: client.upload_blob("team/app", digest, len(DATA), lambda: Sent(DATA)),
+        lambda: client.upload_blob("team/app", digest, len(DATA), lambda offset: Sent(DATA[offset:])),
         lambda: list(client.tags("team/app")),
     ]
     for attempt in tries:
@@ -520,7 +520,7 @@ def test_an_insecure_registry_is_plain_http_for_writes_too(site: Site, conf: Con
     site.world.add("inner.example", plain, "44.0.0.8", port=5000, tls=False)
     files = conf('[[registry]]\nlocation = "inner.example:5000/team"\ninsecure = true\n')
     client = site.pool(files).client("inner.example:5000")
-    client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda: Sent(DATA))
+    client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda offset: Sent(DATA[offset:]))
     assert plain.holds["team/app"] == {Digest.of(DATA)}
 
 
@@ -587,7 +587,7 @@ def test_writes_go_to_the_registry_whatever_hosts_toml_says_of_push(site: Site, 
     """A push that an operator did not expect cannot be taken back."""
     files = hosts(f'server = "https://{SECOND}"\n[host."https://{MIRROR}"]\ncapabilities = ["push"]\n')
     client = site.pool(files).client(REG)
-    client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda: Sent(DATA))
+    client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda offset: Sent(DATA[offset:]))
     assert list(site.asked()) == ["reg"]
 
 
@@ -664,7 +664,7 @@ def test_hosts_toml_may_speak_of_the_registry_itself(site: Site, hosts: Hosts) -
     files = hosts(f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull"]\n', "inner.example_5000_")
     pool = site.pool(files)
     client = pool.client("inner.example:5000")
-    client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda: Sent(DATA))
+    client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda offset: Sent(DATA[offset:]))
     assert pool.source("inner.example:5000").head_manifest("team/app", "v1") is None
     assert plain.count("HEAD", "/manifests/") == 1
     assert plain.holds["team/app"] == {Digest.of(DATA)}
@@ -676,7 +676,7 @@ def test_the_authority_of_the_registry_itself_may_stand_in_hosts_toml(
     """It counts for writes too."""
     files = hosts(f'server = "https://{REG}"\nca = "{authority.ca_file}"\n')
     client = site.pool(files, reg={"ca_file": ""}).client(REG)
-    client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda: Sent(DATA))
+    client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda offset: Sent(DATA[offset:]))
     assert site.world.reg.holds["team/app"] == {Digest.of(DATA)}
 
 
