@@ -25,6 +25,12 @@ COMMIT_TIMEOUT: Final = 300.0
 #: Seconds for clean-up that nobody waits for.
 CANCEL_TIMEOUT: Final = 10.0
 
+#: Certificates are looked at for changes this often: a rotation has hours, a stat costs a file system call.
+TLS_LOOK_SECONDS: Final = 30.0
+#: Seconds in which a mirror that failed is not asked: longer than a step's tries follow each other, so that
+#: wrong bytes are not fetched twice from it and a dead one costs its timeout once.
+MIRROR_REST: Final = 300.0
+
 #: Sends of one request in place; longer patience belongs to the ledger, which frees the slot meanwhile.
 TRIES: Final = 4
 #: First and longest pause (seconds) between them; full jitter.

@@ -320,12 +320,8 @@ def test_the_samples_show_the_defaults() -> None:
     shown_there = {key: value for key, value, _ in load("samples/distworker.toml").rows()}
     defaults = {key: value for key, value, _ in load(_write(Path("empty.toml"), "")).rows()}
     examples = {
-        "broker_url",
-        "docker_config",
-        "auth_files",
-        "credential_helpers",
-        "registries",
-        "allow_hosts",
+        *("broker_url", "docker_config", "auth_files", "credential_helpers", "registries", "allow_hosts"),
+        *("certs_dirs", "hosts_dirs", "registries_conf"),
     }
     assert {key: value for key, value in shown_there.items() if key not in examples} == {
         key: value for key, value in defaults.items() if key not in examples
