@@ -1,6 +1,6 @@
 """Hypothesis strategies that several tests share: valid references, and texts that are nearly valid.
 
-Everything generated as valid is valid by the grammar of distribution/reference; `spoiled` takes valid texts
+Everything generated as valid is valid by the grammar of distribution/reference; `changed` takes valid texts
 and changes, repeats, cuts or joins pieces of them, which is where parsers break.
 """
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from distworker.digest import Digest
 from distworker.reference import Reference
+from tests.fuzz.spoil import spoiled
 
 label = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,8}[A-Za-z0-9])?", fullmatch=True)
 _port = st.one_of(st.just(""), st.integers(1, 65535).map(":{}".format))
@@ -34,19 +35,6 @@ references = st.builds(
 )
 
 
-def spoiled(corpus: Sequence[bytes], hints: Sequence[bytes] = ()) -> st.SearchStrategy[bytes]:
-    """Bytes that grow out of `corpus` by up to four changes; `hints` are pieces worth putting in."""
-    known = st.sampled_from(list(corpus))
-    piece = st.one_of(st.binary(max_size=6), *([st.sampled_from(list(hints))] if hints else []))
-    change = st.tuples(st.integers(0, 4), st.integers(0, 1 << 16), st.integers(0, 24), piece)
-    return st.builds(_spoil, known, known, st.lists(change, max_size=4))
-
-
-def _spoil(text: bytes, other: bytes, changes: Sequence[tuple[int, int, int, bytes]]) -> bytes:
-    for kind, place, count, piece in changes:
-        at = place % (len(text) + 1)
-        head, body, tail = text[:at], text[at : at + count], text[at + count :]
-        text = (head + piece + tail, head + piece + body + tail, head + body * 2 + tail, head, head + other)[
-            kind
-        ]
-    return text
+def changed(corpus: Sequence[bytes], hints: Sequence[bytes] = ()) -> st.SearchStrategy[bytes]:
+    """Bytes that grow out of `corpus` by a few changes; `hints` are pieces worth putting in."""
+    return st.randoms(use_true_random=False).map(lambda luck: spoiled(luck, corpus, hints))
