@@ -111,5 +111,8 @@ def _config(folder: Path, source: str, target: str, text: str) -> dict[str, str]
     config = folder / "config"
     hosts = [reference.partition("/")[0] for reference in (source, target)]
     write_private(config / "distworker.toml", text)
-    write_private(config / "registries.toml", "".join(f'["{host}"]\nplain_http = true\n' for host in hosts))
+    write_private(
+        config / "registries.toml",
+        "".join(f'["{host}"]\nplain_http = true\nprivate = true\n' for host in hosts),
+    )
     return {"DISTWORKER_CONFIG": str(config)}

@@ -6,7 +6,7 @@
     * InfrastructureError         our own Redis, broker, store or fleet is not there (exit code 3)
         * StateUnavailable · StoreUnavailable · StoreFull · NoWorker
     * TransferError               a registry, its content or the way to it (exit code 1)
-        * Unreachable · NotARegistry · TLSError · AddressRefused · RealmRefused · RedirectRefused
+        * NotARegistry · TLSError · AddressRefused · RealmRefused · RedirectRefused
         * AuthRequired · Unauthorized · Denied
         * RepositoryUnknown · ManifestUnknown · BlobUnknown
         * ManifestInvalid · ManifestTooLarge · Schema1Unsupported · TypeRefused · LimitExceeded
@@ -18,7 +18,8 @@
     * WorkerLost                  the run died with its worker, too many times
     * InternalError               a bug of ours, its traceback kept in the worker's log
 
-Each class answers `code` (stable, for machines), `retry` (may the same request succeed later?) and `delay`
+Each error answers `code` (stable, for machines), `retry` (may the same request succeed later? the class says
+so, and a single error may know better: a host name that nobody ever resolved is no outage) and `delay`
 (seconds the other side asked us to wait). Fields are plain values so that the error survives JSON and pickle;
 no field ever holds a URL with a query, a header or a secret.
 """
@@ -44,11 +45,12 @@ class DistworkerError(Exception):
 
     Fields (all optional, `None` when unknown): `phase` (what was being done), `registry` (host[:port]),
     `repository`, `reference` (tag or digest), `status` (HTTP status), `registry_code` (the registry's own
-    code), `field` (the request or settings field at fault), `delay` (seconds to wait before trying again).
+    code), `attempts` (sends that failed before this was raised), `field` (the request or settings field at
+    fault), `delay` (seconds to wait before trying again), `retry_at` (the same as Unix time in seconds).
     """
 
     code: ClassVar[str] = "internal"
-    retry: ClassVar[bool] = False
+    retry: bool = False
 
     FIELDS: ClassVar[tuple[str, ...]] = (
         "phase",
@@ -57,23 +59,27 @@ class DistworkerError(Exception):
         "reference",
         "status",
         "registry_code",
+        "attempts",
         "field",
         "delay",
+        "retry_at",
     )
 
-    def __init__(self, message: str, **fields: Any) -> None:
+    def __init__(self, message: str, *, retry: bool | None = None, **fields: Any) -> None:
         unknown = set(fields) - set(self.FIELDS)
         if unknown:
             raise TypeError(f"unknown error fields: {sorted(unknown)}")
         self.message = clean(message)
         self.fields: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+        if retry is not None:
+            self.retry = retry
         super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.message, self.fields))
+        return (_rebuild, (type(self), self.message, self.fields, self.retry))
 
     @property
     def delay(self) -> float | None:
@@ -86,15 +92,18 @@ class DistworkerError(Exception):
         return {"code": self.code, "message": self.message, "retry": self.retry, **self.fields}
 
 
-def _rebuild(cls: type[DistworkerError], message: str, fields: dict[str, Any]) -> DistworkerError:
-    return cls(message, **fields)
+def _rebuild(
+    cls: type[DistworkerError], message: str, fields: dict[str, Any], retry: bool | None = None
+) -> DistworkerError:
+    return cls(message, retry=retry, **fields)
 
 
 def from_dict(record: Mapping[str, Any]) -> DistworkerError:
     """The error a record of `to_dict` came from; an unknown code becomes `InternalError`."""
     cls = CODES.get(str(record.get("code")), InternalError)
     fields = {name: record[name] for name in DistworkerError.FIELDS if record.get(name) is not None}
-    return cls(str(record.get("message", "")), **fields)
+    retry = record.get("retry")
+    return cls(str(record.get("message", "")), retry=retry if isinstance(retry, bool) else None, **fields)
 
 
 class RequestError(DistworkerError):
@@ -169,13 +178,6 @@ class TransferError(DistworkerError):
     """A registry, its content, or the way to it."""
 
     code = "transfer"
-
-
-class Unreachable(TransferError):
-    """Nobody ever answered there: an unknown host name, or nothing that listens. A mistake, until the same
-    address has answered once; then its silence is `Unavailable` and passes."""
-
-    code = "unreachable"
 
 
 class NotARegistry(TransferError):

@@ -135,6 +135,7 @@ class Settings(BaseSettings):
     part_size: ByteSize = Field(default=ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
     docker_config: str = ""
     registries: str = ""
+    allow_hosts: tuple[str, ...] = ()
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
 
@@ -170,6 +171,7 @@ class RegistrySettings(_Strict):
     """What `registries.toml` says of one host. The password comes from one of three places."""
 
     plain_http: bool = False
+    private: bool = False
     ca_file: str = ""
     proxy: Annotated[str, AfterValidator(_proxy)] = Field(default="", repr=False)
     max_concurrency: int | None = Field(default=None, ge=1, le=10_000)

@@ -137,8 +137,8 @@ class Demo:
 
     def _registries_file(self) -> str:
         return (
-            f'["{self.source.host}"]\nplain_http = true\n\n'
-            f'["{self.destination.host}"]\nplain_http = true\n'
+            f'["{self.source.host}"]\nplain_http = true\nprivate = true\n\n'
+            f'["{self.destination.host}"]\nplain_http = true\nprivate = true\n'
             f'username = "{USER}"\npassword_file = "password"\n'
         )
 

@@ -21,6 +21,7 @@ from distworker.errors import TransferError
 from distworker.limits import ERROR_BODY_MAX
 from distworker.registry import faults
 from distworker.registry.base import Body, BodyFactory, Chunk
+from distworker.registry.pace import Pace
 from distworker.registry.scopes import Scope
 from distworker.registry.urls import Origin, origin_of
 from distworker.registry.waits import READ_TIMEOUT, SEND_PIECE
@@ -90,7 +91,10 @@ class SentBody:
 class Reply:
     """What a server answered. Close it, or use it as a context manager; bodies are read raw and bounded."""
 
-    def __init__(self, response: requests.Response, url: str, where: faults.Where) -> None:
+    def __init__(
+        self, response: requests.Response, url: str, where: faults.Where, pace: Pace | None = None
+    ) -> None:
+        self._pace = pace or Pace()
         self.status = int(response.status_code)
         self.url = url
         self.origin: Origin = origin_of(url)
@@ -98,6 +102,7 @@ class Reply:
         self._headers = response.headers
         self._raw: Any = response.raw
         self._problem: faults.Problem | None = None
+        self._broken: TransferError | None = None
 
     def __enter__(self) -> Reply:
         return self
@@ -137,13 +142,36 @@ class Reply:
         return b"".join(parts)
 
     def piece(self, size: int) -> bytes:
-        """The next at most `size` bytes as they are on the wire, b"" at the end."""
+        """The next `size` bytes as they are on the wire, fewer at the end, b"" after it.
+
+        Raises:
+            RequestTimeout: they come too slowly to be worth waiting for. Unavailable: the connection broke.
+        """
+        parts: list[bytes] = []
+        left = size
+        while left and not self._broken:
+            part = self._some(left)
+            if not part:
+                break
+            parts.append(part)
+            left -= len(part)
+        if not parts and self._broken:
+            raise self._broken
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _some(self, size: int) -> bytes:
+        """What is there; waiting for all of it would be out of our guard's sight. What came before a break is
+        kept.
+        """
+        begun = self._pace.clock()
         try:
-            return bytes(self._raw.read(size, decode_content=False))
+            data = bytes(self._raw.read1(size, decode_content=False))
         except NETWORK_ERRORS as error:
-            fault = faults.from_exception(error, self.origin, self.where)
-        # Raised out here, so that no exception that knows the address hangs below ours.
-        raise fault
+            self._broken = faults.from_exception(error, self.origin, self.where)
+            return b""
+        if data and self._pace.slow(self._pace.clock() - begun, len(data)):
+            self._broken = faults.too_slow(self.origin, self.where)
+        return data
 
     @property
     def problem(self) -> faults.Problem:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Final
 
 from distworker import __version__
@@ -17,13 +18,16 @@ from distworker.digest import Digest
 from distworker.manifest import Manifest
 from distworker.registry import blobs, manifests, mount, uploads
 from distworker.registry import ping as pinging
+from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
 from distworker.registry.credentials import CredentialSource, NoCredentials
 from distworker.registry.dialer import Dialer
+from distworker.registry.door import Wires
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF, HTTP
 from distworker.registry.listing import tags as listing
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
+from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
 #: Connections one thread keeps open; it uses two at once at most (storage beside registry).
@@ -106,6 +110,8 @@ class RegistryPool:
     """Clients by host and credential id, made from plain values.
 
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
+    `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
+    registry asked for by `client` may be private, because whoever names it is the operator (a local run).
     """
 
     def __init__(
@@ -117,7 +123,15 @@ class RegistryPool:
         chunk: int = blobs.CHUNK,
         backoff: Backoff = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        policy: AddressPolicy | None = None,
+        trust_named: bool = False,
+        wires: Wires | None = None,
     ) -> None:
+        self._policy = policy or AddressPolicy()
+        self._trust_named = trust_named
+        self._wires = wires
+        self._clock = clock
         self._profiles = {canonical_host(host): profile for host, profile in (profiles or {}).items()}
         self._credentials = credentials or NoCredentials()
         self._user_agent = user_agent
@@ -155,7 +169,14 @@ class RegistryPool:
         origin = endpoint(host, profile)
         if credential:
             self._credentials.find(host, credential)  # an unknown id is told now, not at the first 401
-        dialer = Dialer(profile.ca_file, profile.proxy, min(max(profile.max_concurrency, 2), _POOL_MAX))
+        dialer = Dialer(
+            self._reach(origin, profile),
+            home=(origin.host, origin.port),
+            ca_file=profile.ca_file,
+            proxy=profile.proxy,
+            pool_size=min(max(profile.max_concurrency, 2), _POOL_MAX),
+            wires=self._wires,
+        )
         self._dialers.append(dialer)
         http = HTTP(
             origin,
@@ -165,5 +186,16 @@ class RegistryPool:
             user_agent=self._user_agent,
             backoff=self._backoff,
             sleep=self._sleep,
+            clock=self._clock,
         )
         return Client(Endpoint(host, http), profile, self._chunk, self._sleep)
+
+    def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
+        """What this registry's connections may reach: a private one, itself and the token servers that were
+        named for it, but never another private registry.
+        """
+        if not (profile.private or self._trust_named):
+            return self._policy
+        named = [origin, *(origin_of(f"{origin.scheme}://{realm}") for realm in profile.token_realms)]
+        own = tuple(Allowed(one.host, one.port) for one in named)
+        return replace(self._policy, allowed=(*self._policy.allowed, *own))

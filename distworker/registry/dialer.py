@@ -1,5 +1,4 @@
-"""The sockets every registry request goes through: urllib3 connections with our own timeouts, one adapter per
-thread.
+"""The sockets of the registry room: urllib3 connections that leave by our own door, one adapter per thread.
 
 `adapter()` gives the calling thread's `HTTPAdapter`, made on first use and again after a fork, so no two
 threads or processes share a connection. The adapter is used without `requests.Session`: a session would read
@@ -8,63 +7,164 @@ threads or processes share a connection. The adapter is used without `requests.S
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.client
+import io
 import os
+import socket
 import ssl
 import threading
+import time
 import weakref
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from distworker.registry import tls
-from distworker.registry.waits import SEND_TIMEOUT
+from distworker.registry.addresses import AddressPolicy
+from distworker.registry.door import Door, Wires
+from distworker.registry.waits import CONNECT_TIMEOUT, SEND_TIMEOUT
 
 
-class _PlainConnection(HTTPConnection):
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(SEND_TIMEOUT)
+class _Head(io.RawIOBase):
+    """The socket under a response, with one deadline over the whole head.
+
+    A timeout per `recv` lets a server send a header byte by byte for ever (each one in time).
+    """
+
+    def __init__(self, raw: Any, sock: socket.socket) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._allowed = sock.gettimeout()
+        self._until = None if self._allowed is None else time.monotonic() + self._allowed
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """As the socket, until the deadline."""
+        if self._until is not None:
+            left = self._until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")
+            self._sock.settimeout(left)
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def ended(self) -> None:
+        """The head is here: from now on each read has the whole time again."""
+        if self._until is not None:
+            self._until = None
+            with contextlib.suppress(OSError):
+                self._sock.settimeout(self._allowed)
+
+    def close(self) -> None:
+        """Close the socket's file too."""
+        if not self.closed:
+            self._raw.close()
+        super().close()
 
 
-class _TLSConnection(HTTPSConnection):
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        buffered: Any = self.fp
+        self._head = _Head(buffered.detach(), sock)
+        self.fp = io.BufferedReader(self._head)
+
+    def begin(self) -> None:
+        super().begin()
+        self._head.ended()
+
+
+class _Plain(HTTPConnection):
+    response_class = _Response
+
+    def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
+        self._door = door
+        super().__init__(*args, **kwargs)
+
+    def _new_conn(self) -> socket.socket:
+        return _dialled(self, self._door)
+
     def connect(self) -> None:
         super().connect()
         # urllib3 leaves the connect timeout on the socket while the body is sent.
         self.sock.settimeout(SEND_TIMEOUT)
 
 
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
+class _Secure(HTTPSConnection):
+    response_class = _Response
+
+    def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
+        self._door = door
+        super().__init__(*args, **kwargs)
+
+    def _new_conn(self) -> socket.socket:
+        return _dialled(self, self._door)
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(SEND_TIMEOUT)
 
 
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
+def _dialled(connection: HTTPConnection, door: Door) -> socket.socket:
+    """A socket from the door, failing as urllib3's own would."""
+    timeout = connection.timeout
+    try:
+        return door.open(
+            connection.host, connection.port, timeout if isinstance(timeout, float | int) else CONNECT_TIMEOUT
+        )
+    except socket.gaierror as error:
+        raise NameResolutionError(connection.host, connection, error) from error
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, "connecting took too long") from error
+    except OSError as error:
+        raise NewConnectionError(connection, "no connection") from error
 
 
-_POOLS = {"http": _PlainPool, "https": _TLSPool}
+def _pools(door: Door) -> dict[str, Any]:
+    """Makers of pools whose connections go through `door`."""
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        pool: Any = HTTPConnectionPool(*args, **kwargs)
+        pool.ConnectionCls = functools.partial(_Plain, door)
+        return pool
+
+    def secure(*args: Any, **kwargs: Any) -> Any:
+        pool: Any = HTTPSConnectionPool(*args, **kwargs)
+        pool.ConnectionCls = functools.partial(_Secure, door)
+        return pool
+
+    return {"http": plain, "https": secure}
 
 
 class Adapter(requests.adapters.HTTPAdapter):
     """requests' adapter with a shared TLS context, our connections, and no retries of its own."""
 
-    def __init__(self, context: ssl.SSLContext, pool_size: int) -> None:
+    def __init__(self, context: ssl.SSLContext, door: Door, pool_size: int) -> None:
         self._context = context
+        self._door = door
         super().__init__(pool_connections=pool_size, pool_maxsize=pool_size, max_retries=0, pool_block=False)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Pools that know our connections and context."""
         super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+        self.poolmanager.pool_classes_by_scheme = _pools(self._door)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> urllib3.ProxyManager:
         """The same towards a proxy."""
         proxy_kwargs.setdefault("ssl_context", self._context)
         proxy_kwargs.setdefault("proxy_ssl_context", self._context)
         manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **proxy_kwargs)
-        manager.pool_classes_by_scheme = _POOLS
+        manager.pool_classes_by_scheme = _pools(self._door)
         return manager
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
@@ -74,13 +174,24 @@ class Adapter(requests.adapters.HTTPAdapter):
 class Dialer:
     """Adapters for one registry and credential: plain values in, one adapter per thread out.
 
-    `proxy` is a URL or "" for none; `pool_size` the connections a thread may keep open.
+    `proxy` is a URL or "" for none; `pool_size` the connections a thread may keep open; `policy` says what
+    may be reached, `home` what the registry's own (host, port) is.
     """
 
-    def __init__(self, ca_file: str = "", proxy: str = "", pool_size: int = 4) -> None:
+    def __init__(
+        self,
+        policy: AddressPolicy | None = None,
+        *,
+        home: tuple[str, int] = ("", 0),
+        ca_file: str = "",
+        proxy: str = "",
+        pool_size: int = 4,
+        wires: Wires | None = None,
+    ) -> None:
         self._ca_file = ca_file
         self._pool_size = pool_size
         self.proxies = {"http": proxy, "https": proxy} if proxy else {}
+        self.door = Door(policy or AddressPolicy(), home=home, proxy=_proxy_of(proxy), wires=wires)
         self._mine = threading.local()
         self._lock = threading.Lock()
         # Weak: a thread that ends takes its adapter along, and urllib3 then closes the sockets.
@@ -91,7 +202,7 @@ class Dialer:
         found: tuple[int, Adapter] | None = getattr(self._mine, "adapter", None)
         if found is not None and found[0] == os.getpid():
             return found[1]
-        made = Adapter(tls.context(self._ca_file), self._pool_size)
+        made = Adapter(tls.context(self._ca_file), self.door, self._pool_size)
         with self._lock:
             self._made.add(made)
         self._mine.adapter = (os.getpid(), made)
@@ -103,3 +214,11 @@ class Dialer:
             made = list(self._made)
         for one in made:
             one.close()
+
+
+def _proxy_of(proxy: str) -> tuple[str, int] | None:
+    """Host and port of the operator's proxy."""
+    if not proxy:
+        return None
+    parts = urlsplit(proxy)
+    return (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))

@@ -37,13 +37,12 @@ from distworker.errors import (
     TypeRefused,
     Unauthorized,
     Unavailable,
-    Unreachable,
     UploadSessionLost,
     clean,
 )
 from distworker.logs import redact
 from distworker.registry.urls import Origin
-from distworker.registry.waits import LIMIT_WAIT, THROTTLE_WAIT
+from distworker.registry.waits import LIMIT_WAIT, PACE_BYTES, PACE_SECONDS, THROTTLE_WAIT
 from distworker.retrying import parse_retry_after
 
 if TYPE_CHECKING:
@@ -79,11 +78,16 @@ _ADVICE: Final[dict[type[TransferError], str]] = {
     BlobUnknown: "it is missing, or hidden from this login",
     RepositoryUnknown: "it is missing, or hidden from this login",
 }
+_NO_SUCH_NAME: Final[tuple[type[BaseException], ...]] = (
+    urllib3.exceptions.NameResolutionError,
+    socket.gaierror,
+)
+_NOBODY: Final[tuple[type[BaseException], ...]] = (ConnectionRefusedError,)
 #: Exceptions in the order in which they explain most, and what they mean.
 _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], type[TransferError], str], ...]] = (
     (
-        (urllib3.exceptions.NameResolutionError, socket.gaierror),
-        Unreachable,
+        _NO_SUCH_NAME,
+        Unavailable,
         "the host name {name} cannot be resolved; check its spelling and this machine's DNS",
     ),
     (
@@ -92,8 +96,8 @@ _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], type[TransferError],
         "the proxy for {address} does not answer or refuses; check `proxy` in registries.toml",
     ),
     (
-        (ConnectionRefusedError,),
-        Unreachable,
+        _NOBODY,
+        Unavailable,
         "nothing listens at {address} (connection refused); check host and port, and that it runs",
     ),
     ((urllib3.exceptions.ReadTimeoutError,), RequestTimeout, "no byte came from {address} for too long"),
@@ -174,9 +178,9 @@ def from_exception(
         # Exact classes: urllib3 derives "refused" from "connecting took too long".
         if any(type(one) in causes for one in chain):
             words = sentence.format(address=origin.netloc, name=origin.host)
-            if kind is Unreachable and known:
-                kind = Unavailable  # noqa: PLW2901 - the same words
-            return kind(f"{where}: {words}", **where.fields)
+            # Nobody there who ever answered is a mistake in the request; who did answer will be back.
+            mistake = not known and causes in (_NO_SUCH_NAME, _NOBODY)
+            return kind(f"{where}: {words}", retry=False if mistake else None, **where.fields)
     return Unavailable(f"{where}: the connection to {origin.netloc} broke", **where.fields)
 
 
@@ -187,12 +191,14 @@ def from_status(reply: Reply, reason: str, now: float) -> TransferError:
     said = f"{problem.code} {problem.text}".strip()
     words = [f"{where}: {reply.origin.netloc} answered {reply.status} to {where.phase}"]
     words += [part for part in (reason, said and f"it says: {said}", advice) if part]
+    delay = _delay(kind, reply, now)
     return kind(
         "; ".join(words),
         **where.fields,
         status=reply.status,
         registry_code=problem.code or None,
-        delay=_delay(kind, reply, now),
+        delay=delay,
+        retry_at=None if delay is None else round(now + delay),
     )
 
 
@@ -208,7 +214,15 @@ def prefixed(error: TransferError, where: Where) -> TransferError:
     """`error` from a lower floor, saying where it happened."""
     advice = "; what the registry keeps there is damaged, push the image to it again"
     words = f"{where}: {error.message}{advice if isinstance(error, DigestMismatch) else ''}"
-    return located(type(error)(words, **error.fields), where)
+    return located(type(error)(words, retry=error.retry, **error.fields), where)
+
+
+def too_slow(origin: Origin, where: Where) -> RequestTimeout:
+    """Bytes come, but not enough of them."""
+    return RequestTimeout(
+        f"{where}: {origin.netloc} sent less than {PACE_BYTES // 1024} KiB in {PACE_SECONDS:.0f} s",
+        **where.fields,
+    )
 
 
 def wrong_body_length(expected: int) -> InternalError:
@@ -309,10 +323,11 @@ def _delay(kind: type[TransferError], reply: Reply, now: float) -> float | None:
     return asked
 
 
-def default_delay(error: TransferError) -> TransferError:
+def default_delay(error: TransferError, now: float) -> TransferError:
     """A throttle without a date, after waiting in place did not help, still says how long to stay away."""
     if isinstance(error, Throttled):
         error.fields.setdefault("delay", THROTTLE_WAIT)
+        error.fields.setdefault("retry_at", round(now + THROTTLE_WAIT))
     return error
 
 

@@ -3,7 +3,8 @@
 `HTTP.send` also retries in place what a moment heals (connection faults, 5xx, 429 with a short wait) for
 requests whose body can be sent again; longer patience belongs to the ledger, so a longer wait becomes an
 error with `delay`. Redirects are walked by hand: `Authorization` exists only towards the registry's own
-origin, cookies do not exist, and a write never turns into a GET.
+origin, cookies do not exist, and a write never turns into a GET; elsewhere only https on its usual port is
+spoken, or what an operator named. Which addresses may be dialled at all is the door's business (`door.py`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import requests
 from requests.structures import CaseInsensitiveDict
 
 from distworker.errors import (
+    AddressRefused,
     DistworkerError,
     ProtocolError,
     RedirectRefused,
     RequestTimeout,
     TransferError,
-    Unreachable,
+    Unavailable,
 )
 from distworker.limits import REDIRECTS_MAX, SLEEP_MAX, TOKEN_BODY_MAX
 from distworker.registry import faults
@@ -31,6 +33,7 @@ from distworker.registry.challenge import parse
 from distworker.registry.credentials import Credential
 from distworker.registry.dialer import Dialer
 from distworker.registry.faults import TRANSIENT, Where
+from distworker.registry.pace import Pace
 from distworker.registry.tokens import TokenRequest
 from distworker.registry.urls import Origin, origin_of, resolve
 from distworker.registry.waits import BACKOFF_BASE, BACKOFF_CAP, CONNECT_TIMEOUT, TRIES
@@ -59,9 +62,13 @@ class HTTP:
         user_agent: str,
         backoff: Backoff = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.origin = origin
-        self.auth = Authenticator(origin, realms, find=find, send=self._send_token_request, probe=self._probe)
+        self._clock = clock
+        self.auth = Authenticator(
+            origin, realms, find=find, send=self._send_token_request, probe=self._probe, clock=clock
+        )
         self._dialer = dialer
         self._user_agent = user_agent
         self._answered: set[Origin] = set()
@@ -79,7 +86,7 @@ class HTTP:
                 return self._settled(call)
             return self._patiently(call.where, lambda: self._settled(call))
         except TransferError as error:
-            raise faults.default_delay(faults.located(error, call.where)) from None
+            raise faults.default_delay(faults.located(error, call.where), time.time()) from None
 
     # --- patience -------------------------------------------------------------------------------------------
     def _patiently(self, where: Where, run: Callable[[], Reply]) -> Reply:
@@ -90,7 +97,9 @@ class HTTP:
                 return run()
             except TransferError as error:
                 # A silence took its minute already: the next one is the ledger's, which frees the slot.
-                if isinstance(error, RequestTimeout) or not (error.retry or isinstance(error, Unreachable)):
+                error.fields.setdefault("attempts", attempt)
+                error.fields["attempts"] = max(attempt, error.fields["attempts"])
+                if isinstance(error, RequestTimeout) or not (error.retry or isinstance(error, Unavailable)):
                     raise
                 asked = error.delay
                 if self._backoff.exhausted(attempt) or (asked or 0.0) > SLEEP_MAX:
@@ -154,6 +163,7 @@ class HTTP:
         url, at_home, seen = call.url, not call.anonymous, {call.url}
         while True:
             at_home = at_home and origin_of(url) == self.origin
+            self._check_abroad(origin_of(url), call.where)
             reply = self._once(call, url, self._headers(call, at_home, authorization))
             target = reply.header("Location")
             if reply.status not in _REDIRECTS or not target:
@@ -176,6 +186,23 @@ class HTTP:
             )
         return resolve(reply.url, target)
 
+    def _check_abroad(self, target: Origin, where: Where) -> None:
+        """Away from the registry: https on its usual port, or an address that the operator named."""
+        if target == self.origin or self._dialer.door.policy.names(target.host, target.port):
+            return
+        usual = {443, self.origin.port}
+        if target.scheme == "https" and target.port in usual:
+            return
+        what = "plain http" if target.scheme == "http" else "a port of its own"
+        name = (
+            target.netloc if target.netloc.endswith(f":{target.port}") else f"{target.netloc}:{target.port}"
+        )
+        raise RedirectRefused(
+            f"{where}: it leads to {name}, which is {what}; refused. If that is meant, add "
+            f'"{name}" to allow_hosts in distworker.toml',
+            **where.fields,
+        )
+
     def _headers(self, call: Call, at_home: bool, authorization: str) -> dict[str, str]:
         # Never compressed in transit: a blob's bytes must arrive as they are stored.
         headers = {
@@ -197,6 +224,8 @@ class HTTP:
         prepared = _prepare(call.method, url, headers, body if length else None)
         fault: BaseException
         try:
+            if self._dialer.proxies:
+                self._dialer.door.check_proxied(origin_of(url).host, origin_of(url).port)
             response = self._dialer.adapter().send(
                 prepared,
                 stream=True,
@@ -204,7 +233,9 @@ class HTTP:
                 proxies=self._dialer.proxies,
             )
             self._answered.add(origin_of(url))
-            return Reply(response, url, call.where)
+            return Reply(response, url, call.where, Pace(self._clock))
+        except AddressRefused as error:
+            fault = AddressRefused(f"{call.where}: {error.message}", **call.where.fields)
         except DistworkerError:
             raise
         except NETWORK_ERRORS as error:

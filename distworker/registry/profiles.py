@@ -27,13 +27,15 @@ UploadMode = Literal["auto", "monolithic", "patch"]
 class HostProfile:
     """How to talk to one `host[:port]`.
 
-    `plain_http`: speak http. `ca_file`: PEM of extra roots, added to the system's. `proxy`: its URL, "" for
-    none. `max_concurrency`: steps at once (kept by the ledger, and the size of the connection pool).
-    `upload_mode`: "auto" tries one PUT and falls back to PATCH. `token_realms`: `host[:port]` of token
-    servers that may be given this host's credential although they are another origin.
+    `plain_http`: speak http. `private`: its own host and port may lie at a private address. `ca_file`: PEM of
+    extra roots, added to the system's. `proxy`: its URL, "" for none. `max_concurrency`: steps at once (kept
+    by the ledger, and the size of the connection pool). `upload_mode`: "auto" tries one PUT and falls back to
+    PATCH. `token_realms`: `host[:port]` of token servers that may be given this host's credential although
+    they are another origin.
     """
 
     plain_http: bool = False
+    private: bool = False
     ca_file: str = ""
     proxy: str = ""
     max_concurrency: int = 4

@@ -16,6 +16,10 @@ READ_TIMEOUT: Final = 60.0
 SEND_TIMEOUT: Final = 60.0
 #: Bytes handed to the socket at once, so that SEND_TIMEOUT means at least 17 KiB/s.
 SEND_PIECE: Final = 1 << 20
+#: A body must bring this many bytes in each so many seconds of waiting: 50 KiB/s, under any line that could
+#: carry images, over what a server does that means to hold us.
+PACE_SECONDS: Final = 60.0
+PACE_BYTES: Final = 60 * 50 * 1024
 #: Seconds for the reply to a commit: the server may hash and copy the whole blob first.
 COMMIT_TIMEOUT: Final = 300.0
 #: Seconds for clean-up that nobody waits for.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from distworker import __version__
 from distworker.blobstore.base import BlobStore
@@ -107,7 +108,8 @@ def build_local(config: Config, folder: Path | None = None, slots: int | None = 
 
     settings = config.settings
     own_slots = settings.slots if config.origins.get("slots", DEFAULT) != DEFAULT else LOCAL_SLOTS
-    registries = build_registries(config, docker_config=user_docker_config())
+    # Whoever names a registry here is the person whose machine this is.
+    registries = build_registries(config, docker_config=user_docker_config(), trust_named=True)
     kit = Equipment(
         registries=registries,
         store=LocalStore(folder or cache_folder(), durable=False),
@@ -187,8 +189,11 @@ def build_store(settings: Settings) -> BlobStore:
     )
 
 
-def build_registries(config: Config, docker_config: str = "") -> RegistryPool:
-    """The registries with the operator's profiles and logins; `docker_config` if the settings name none."""
+def build_registries(config: Config, docker_config: str = "", trust_named: bool = False) -> RegistryPool:
+    """The registries with the operator's profiles and logins; `docker_config` if the settings name none.
+    `trust_named`: registries that a request names may lie at private addresses.
+    """
+    from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
     from distworker.registry.client import RegistryPool  # noqa: PLC0415 - see the module text
     from distworker.registry.credentials import ConfiguredCredentials  # noqa: PLC0415
 
@@ -199,7 +204,24 @@ def build_registries(config: Config, docker_config: str = "") -> RegistryPool:
             logins={host: _login(host, table) for host, table in config.registries.items() if table.username},
             files=[file] if file else [],
         ),
+        policy=AddressPolicy(
+            allowed=tuple(Allowed.parse(text) for text in config.settings.allow_hosts),
+            own=own_servers(config.settings),
+        ),
+        trust_named=trust_named,
     )
+
+
+def own_servers(settings: Settings) -> frozenset[tuple[str, int]]:
+    """Host and port of the servers that keep this service's own state: nothing of a registry leads there."""
+    ports = {"redis": 6379, "rediss": 6379, "sentinel": 26379, "amqp": 5672, "amqps": 5671, "pyamqp": 5672}
+    found = set()
+    for url in (settings.redis_url, *settings.broker.split(";"), settings.store.endpoint):
+        parts = urlsplit(url)
+        if parts.hostname:
+            default = {"http": 80, "https": 443}.get(parts.scheme, ports.get(parts.scheme, 0))
+            found.add((parts.hostname, parts.port or default))
+    return frozenset(found)
 
 
 def user_docker_config() -> str:
@@ -226,6 +248,7 @@ def _profile(table: RegistrySettings, settings: Settings) -> HostProfile:
 
     return HostProfile(
         plain_http=table.plain_http,
+        private=table.private,
         ca_file=table.ca_file,
         proxy=table.proxy,
         max_concurrency=table.max_concurrency or settings.slots,

@@ -69,7 +69,7 @@ class Pieces:
 def pool_for(host: str, password: str, realms: tuple[str, ...], mode: UploadMode = "auto") -> RegistryPool:
     """Clients for one plain-http registry, logged in if there is a password."""
     logins = ConfiguredCredentials({"main": Login((host,), USER, password)} if password else {})
-    profile = HostProfile(plain_http=True, token_realms=realms, upload_mode=mode)
+    profile = HostProfile(plain_http=True, private=True, token_realms=realms, upload_mode=mode)
     return RegistryPool({host: profile}, logins)
 
 
@@ -288,7 +288,7 @@ def test_a_token_for_less_than_asked_is_denied(tmp_path: Path) -> None:
 def test_a_plain_registry_spoken_to_over_tls_says_what_to_set(tmp_path: Path) -> None:
     """The sentence names the setting."""
     with DockerRegistry(tmp_path / "registry") as server:
-        pool = RegistryPool()
+        pool = RegistryPool({server.host: HostProfile(private=True)})
         with pytest.raises(Exception, match="plain_http = true"):
             pool.client(server.host).ping()
         pool.close()

@@ -95,6 +95,7 @@ class FakeRegistry(FakeServer):
         self.sessions: dict[str, bytearray] = {}
         self.blobs_served: Counter[str] = Counter()
         self.blobs_taken: Counter[str] = Counter()
+        self._written: set[tuple[str, str]] = set()
         self._state = threading.RLock()
         self._next = 0
 
@@ -120,6 +121,10 @@ class FakeRegistry(FakeServer):
         for tag in tags:
             self.tag_lists[repository][tag] = digest
         return digest
+
+    def written(self, repository: str, reference: str) -> bool:
+        """Did a client put a manifest under this tag or digest?"""
+        return (repository, reference) in self._written
 
     # --- answering ----------------------------------------------------------------------------------------
     def handle(self, request: Seen) -> Answer:
@@ -244,6 +249,7 @@ class FakeRegistry(FakeServer):
             if (repository, entry["digest"]) not in self.manifests:
                 return error(400, "MANIFEST_BLOB_UNKNOWN")
         tags = () if ":" in reference else (reference,)
+        self._written.add((repository, reference))
         digest = self.put_manifest(repository, request.body, request.headers.get("Content-Type") or "", *tags)
         return Answer(
             201, {"Location": f"/v2/{repository}/manifests/{digest}", "Docker-Content-Digest": digest}

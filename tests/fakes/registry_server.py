@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -137,18 +138,32 @@ class FakeServer:
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
+        self._name, self._scheme = "", "http"
         self._http = _Server(("127.0.0.1", 0), self)
+
+    def known_as(self, name: str, context: ssl.SSLContext | None) -> None:
+        """Be called `name` (`host[:port]`) by clients, over TLS if there is a context; before `start`."""
+        self._name, self._scheme = name, "https" if context else "http"
+        if context is not None:
+            self._http.socket = context.wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
 
     # --- what tests use -----------------------------------------------------------------------------------
     @property
+    def address(self) -> tuple[str, int]:
+        """Where it really listens."""
+        return "127.0.0.1", int(self._http.server_address[1])
+
+    @property
     def host(self) -> str:
-        """`127.0.0.1:port`."""
-        return f"127.0.0.1:{self._http.server_address[1]}"
+        """What clients call it: `127.0.0.1:port`, or the name it was given."""
+        return self._name or f"127.0.0.1:{self.address[1]}"
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:port`."""
-        return f"http://{self.host}"
+        """`http://127.0.0.1:port`, or the same with its name."""
+        return f"{self._scheme}://{self.host}"
 
     def on(self, method: str, part: str, *items: Answer | Twist) -> None:
         """What happens to the next requests of `method` ("*": any) whose path and query hold `part`."""

@@ -72,7 +72,7 @@ class Fleet:
 
     def know(self, host: str, **table: Any) -> str:
         """Put a registry into registries.toml; plain http unless said otherwise. Returns the host."""
-        self.registries[host] = {"plain_http": True, **table}
+        self.registries[host] = {"plain_http": True, "private": True, **table}
         return host
 
     def write(self) -> None:

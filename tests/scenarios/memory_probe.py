@@ -45,7 +45,7 @@ def main(errand: dict[str, Any]) -> dict[str, int]:
     digest, size, source = Digest.parse(errand["digest"]), int(errand["size"]), errand["source"]
     hosts = [source, *errand["sinks"]]
     store = make_store(errand)
-    registries = RegistryPool(profiles={host: HostProfile(plain_http=True) for host in hosts})
+    registries = RegistryPool(profiles={host: HostProfile(plain_http=True, private=True) for host in hosts})
     context = Context(registries, store, MemoryLedger(), Watching())
     moves = [
         BlobMove(

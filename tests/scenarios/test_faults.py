@@ -131,8 +131,8 @@ SOURCES = {
     "no-repository": ("manifest_unknown: {source}/nothing/here:1", "missing, or hidden from this login"),
     "wrong-login": ("unauthorized: {locked}/locked:1", "check its user and password in registries.toml"),
     "no-login": ("auth_required: {open}/locked:1", "add one to registries.toml"),
-    "no-host": ("unreachable: registry.distworker.invalid/app:1", "check its spelling"),
-    "no-server": ("unreachable: {closed}/app:1", "nothing listens at {closed}", "check host and port"),
+    "no-host": ("unavailable: registry.distworker.invalid/app:1", "check its spelling"),
+    "no-server": ("unavailable: {closed}/app:1", "nothing listens at {closed}", "check host and port"),
     "no-registry": ("not_a_registry: {web}", "no registry API there; check the host name"),
 }
 
@@ -241,7 +241,7 @@ REFUSED = {
     "no-manifests": ("denied: {fake}/no-manifests", "manifests are not welcome"),
     "frozen": ("denied: {frozen}/frozen", "read-only"),
     "locked": ("unauthorized: {locked}/locked:1", "check its user and password in registries.toml"),
-    "nowhere": ("unreachable: registry.distworker.invalid/nowhere:1", "check its spelling"),
+    "nowhere": ("unavailable: registry.distworker.invalid/nowhere:1", "check its spelling"),
 }
 
 

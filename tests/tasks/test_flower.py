@@ -81,7 +81,7 @@ def _config(folder: Path, valkey: Valkey, source: DockerRegistry) -> Path:
     store = f'[store]\nkind = "local"\nfolder = "{folder / "store"}"\n'
     text = f'redis_url = "{valkey.url(1)}"\nbroker_url = "{valkey.url(0)}"\n\n{store}'
     write_private(config / "distworker.toml", text)
-    table = f'["{source.host}"]\nplain_http = true\nusername = "me"\npassword = "{MARK}"\n'
+    table = f'["{source.host}"]\nplain_http = true\nprivate = true\nusername = "me"\npassword = "{MARK}"\n'
     write_private(config / "registries.toml", table)
     return config
 

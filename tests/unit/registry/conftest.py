@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import pickle
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
-from distworker.errors import DistworkerError, from_dict
+from distworker.errors import DistworkerError
+from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import Chunk, Registry
 from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
@@ -24,8 +23,9 @@ from distworker.retrying import Backoff
 from tests.fakes.registry import FakeRegistry, FakeStorage
 from tests.fakes.registry_server import FakeServer
 from tests.fakes.registry_token import FakeTokenServer
+from tests.fakes.typed import MARK, fails, texts
 
-MARK = "SECRET"
+__all__ = ["MARK", "Rig", "Sent", "fails", "texts"]
 
 
 class Sent:
@@ -60,8 +60,8 @@ def serve() -> Iterator[Callable[[FakeServer], FakeServer]]:
 
 @pytest.fixture
 def rig(serve: Callable[[FakeServer], FakeServer]) -> Iterator[Callable[..., Rig]]:
-    """Make a `Rig`. `login`: user and password the client has; other words go to the fake registry or
-    profile."""
+    """Make a `Rig`. `login`: user and password the client has; `near`: servers that the operator named; other
+    words go to the fake registry or profile."""
     pools: list[RegistryPool] = []
 
     def make(
@@ -73,6 +73,7 @@ def rig(serve: Callable[[FakeServer], FakeServer]) -> Iterator[Callable[..., Rig
         chunk: int = 4096,
         upload_mode: str = "auto",
         identity: str = "",
+        near: Iterable[FakeServer] = (),
         **fake_options: object,
     ) -> Rig:
         if tokens is not None:
@@ -83,13 +84,19 @@ def rig(serve: Callable[[FakeServer], FakeServer]) -> Iterator[Callable[..., Rig
             fake.storage = FakeStorage(fake)
             serve(fake.storage)
         realms = (tokens.host,) if tokens and trust else ()
-        profile = HostProfile(plain_http=True, token_realms=realms, upload_mode=upload_mode)  # type: ignore[arg-type]
+        profile = HostProfile(plain_http=True, private=True, token_realms=realms, upload_mode=upload_mode)  # type: ignore[arg-type]
+        named = tuple(Allowed.parse(one.host) for one in (fake.storage, *near) if one)
         user, password = login or ("", "")
         entry = Login((fake.host,), user, password, identity_token=identity)
         logins = ConfiguredCredentials({"main": entry} if login or identity else {})
         sleeps: list[float] = []
         pool = RegistryPool(
-            {fake.host: profile}, logins, chunk=chunk, backoff=Backoff(tries=4), sleep=sleeps.append
+            {fake.host: profile},
+            logins,
+            chunk=chunk,
+            backoff=Backoff(tries=4),
+            sleep=sleeps.append,
+            policy=AddressPolicy(named),
         )
         pools.append(pool)
         return Rig(fake, pool.client(fake.host), pool, sleeps)
@@ -99,41 +106,22 @@ def rig(serve: Callable[[FakeServer], FakeServer]) -> Iterator[Callable[..., Rig
         pool.close()
 
 
-def texts(error: BaseException) -> Iterable[str]:
-    """Every way in which an error may be shown or stored."""
-    yield str(error)
-    yield repr(error)
-    yield "".join(traceback.format_exception(error))
-    seen: list[BaseException] = [error]
-    for one in seen:
-        yield f"{one!r} {one.args!r} {vars(one)!r}"
-        seen += [
-            cause for cause in (one.__cause__, one.__context__) if cause is not None and cause not in seen
-        ]
-    if isinstance(error, DistworkerError):
-        yield repr(error.to_dict())
-        yield pickle.dumps(error).decode("latin-1")
-
-
-@contextlib.contextmanager
-def fails(kind: type[DistworkerError], **fields: object) -> Iterator[list[DistworkerError]]:
-    """The block raises exactly `kind` with these fields, naming where it happened and no secret."""
-    caught: list[DistworkerError] = []
-    with pytest.raises(kind) as info:
-        yield caught
-    error = info.value
-    caught.append(error)
-    assert type(error) is kind
-    assert {name: error.fields.get(name) for name in fields} == fields
-    assert error.fields["phase"]
-    assert error.fields["registry"]
-    assert MARK not in " ".join(texts(error))
-    assert from_dict(error.to_dict()).to_dict() == error.to_dict()
-
-
 @pytest.fixture(autouse=True)
-def secrets_stay_out_of_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No log line of any library holds a secret."""
+def secrets_nowhere(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Case F04 over every test here: no log line of any library and no error, raised, caught or only made,
+    holds a secret in any of the ways in which it may be shown or stored.
+    """
+    made: list[DistworkerError] = []
+    real = DistworkerError.__init__
+
+    def watched(self: DistworkerError, message: str, **fields: object) -> None:
+        real(self, message, **fields)
+        made.append(self)
+
+    monkeypatch.setattr(DistworkerError, "__init__", watched)
+    caplog.set_level(logging.DEBUG, logger="distworker")
     caplog.set_level(logging.INFO)
     yield
+    monkeypatch.undo()
     assert MARK not in caplog.text
+    assert [text for error in made for text in texts(error) if MARK in text] == []

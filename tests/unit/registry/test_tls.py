@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from distworker.errors import ConfigInvalid, RequestTimeout, TLSError, Unavailable, Unreachable
+from distworker.errors import ConfigInvalid, RequestTimeout, TLSError, Unavailable
 from distworker.registry import tls
 from distworker.registry.client import RegistryPool
 from distworker.registry.profiles import HostProfile
@@ -73,7 +73,7 @@ def pool() -> Iterator[Callable[..., RegistryPool]]:
     made: list[RegistryPool] = []
 
     def make(host: str, **profile: object) -> RegistryPool:
-        profiles = {host: HostProfile(**profile)}  # type: ignore[arg-type]
+        profiles = {host: HostProfile(**{"private": True, **profile})}  # type: ignore[arg-type]
         made.append(RegistryPool(profiles, backoff=Backoff(tries=2), sleep=lambda _: None))
         return made[-1]
 
@@ -157,10 +157,10 @@ def test_nothing_listening_is_told(pool: Callable[..., RegistryPool]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{taken.getsockname()[1]}"
-        with fails(Unreachable) as caught:
+        with fails(Unavailable) as caught:
             pool(host).client(host).ping()
     assert "refused" in caught[0].message
-    with fails(Unreachable) as caught:
+    with fails(Unavailable) as caught:
         pool("x").client("nowhere.invalid").ping()
     assert "cannot be resolved" in caught[0].message
 

@@ -128,9 +128,11 @@ def test_a_cancelled_session_is_gone(rig: RigMaker) -> None:
 class Bucket(FakeServer):
     """A storage host that takes uploads for a registry."""
 
-    def __init__(self, r: Rig, status: int = 201) -> None:
+    r: Rig
+
+    def __init__(self, status: int = 201) -> None:
         super().__init__()
-        self.r, self.status = r, status
+        self.status = status
 
     def handle(self, request: Seen) -> Answer:
         if self.status == 201:
@@ -142,9 +144,9 @@ def test_u03_another_host_gets_the_bytes_and_no_login(
     rig: RigMaker, serve: Callable[[FakeServer], FakeServer]
 ) -> None:
     """The Location itself is the permission there."""
-    r = rig(user="me", password="SECRET-pw", login=("me", "SECRET-pw"))
-    bucket = Bucket(r)
+    bucket = Bucket()
     serve(bucket)
+    r = bucket.r = rig(user="me", password="SECRET-pw", login=("me", "SECRET-pw"), near=[bucket])
     r.client.ping()
     r.fake.on("POST", UPLOADS, Twist(headers={"Location": f"{bucket.url}/up?signature=SECRET-x"}))
     send(r)
@@ -157,9 +159,9 @@ def test_u03_another_host_that_asks_for_a_login_does_not_get_one(
     rig: RigMaker, serve: Callable[[FakeServer], FakeServer]
 ) -> None:
     """A 401 from elsewhere is never answered."""
-    r = rig(user="me", password="SECRET-pw", login=("me", "SECRET-pw"))
-    bucket = Bucket(r, 401)
+    bucket = Bucket(401)
     serve(bucket)
+    r = bucket.r = rig(user="me", password="SECRET-pw", login=("me", "SECRET-pw"), near=[bucket])
     r.client.ping()
     r.fake.always("POST", UPLOADS, Twist(headers={"Location": f"{bucket.url}/up?signature=SECRET-x"}))
     with pytest.raises(DistworkerError):

@@ -248,7 +248,7 @@ def test_the_samples_show_the_defaults() -> None:
     _write(Path("etc"), "")
     shown_there = {key: value for key, value, _ in load("samples/distworker.toml").rows()}
     defaults = {key: value for key, value, _ in load(_write(Path("empty.toml"), "")).rows()}
-    examples = {"broker_url", "docker_config", "registries"}
+    examples = {"broker_url", "docker_config", "registries", "allow_hosts"}
     assert {key: value for key, value in shown_there.items() if key not in examples} == {
         key: value for key, value in defaults.items() if key not in examples
     }

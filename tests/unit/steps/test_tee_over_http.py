@@ -51,7 +51,7 @@ def host(server: FakeRegistry) -> str:
 
 @pytest.fixture
 def context(source: FakeRegistry, target: FakeRegistry) -> Iterator[Context]:
-    profiles = {host(server): HostProfile(plain_http=True) for server in (source, target)}
+    profiles = {host(server): HostProfile(plain_http=True, private=True) for server in (source, target)}
     pool = RegistryPool(profiles, backoff=Backoff(tries=2), sleep=lambda _: None, chunk=MIB)
     yield Context(pool, MemoryStore(), MemoryLedger(), FakeWatch())
     pool.close()
