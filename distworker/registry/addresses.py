@@ -29,8 +29,10 @@ _METADATA: Final = frozenset(
         *("168.63.129.16", "192.0.0.192", "100.100.100.200", "fd20:ce::254"),
     )
 )
-#: Prefixes that carry an IPv4 address in their last 32 bits (RFC 6052, RFC 8215).
-_NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+#: The prefix that carries a public IPv4 address in its last 32 bits (RFC 6052).
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+#: Private whatever `ipaddress` of this Python says: local NAT64 (RFC 8215), Teredo, old site-local addresses.
+_INNER: Final = tuple(ipaddress.ip_network(text) for text in ("64:ff9b:1::/48", "2001::/32", "fec0::/10"))
 #: Addresses that no socket of ours has a reason to open, whoever allows it.
 _NEVER: Final = (
     *(ipaddress.ip_network(text) for text in ("0.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32")),
@@ -133,7 +135,7 @@ def inner(address: Address) -> Address:
         return address.ipv4_mapped
     if address.sixtofour is not None:
         return address.sixtofour
-    if any(address in prefix for prefix in _NAT64):
+    if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
@@ -148,10 +150,8 @@ def kind_of(address: Address) -> str:
         return "this machine itself"
     if address.is_link_local:
         return "a link-local address"
-    site = isinstance(address, ipaddress.IPv6Address) and (
-        address.is_site_local or address.teredo is not None
-    )
-    return "a private address" if site or address.is_multicast or not address.is_global else ""
+    inside = address.is_multicast or not address.is_global or any(address in network for network in _INNER)
+    return "a private address" if inside else ""
 
 
 def _is_literal(host: str, address: Address) -> bool:

@@ -1,0 +1,223 @@
+"""The door and the connections behind it: one look-up, checked addresses, bounded heads and bodies."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from distworker.errors import AddressRefused, RedirectRefused, RequestTimeout
+from distworker.registry import call, pace
+from distworker.registry.addresses import AddressPolicy, Allowed
+from distworker.registry.client import RegistryPool
+from distworker.registry.door import Door, SystemWires
+from distworker.registry.pace import Pace
+from distworker.registry.profiles import HostProfile
+from tests.fakes.network import FakeWires
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry_server import Answer, FakeServer
+from tests.unit.registry.conftest import Rig, fails
+
+Serve = Callable[[FakeServer], FakeServer]
+
+
+@pytest.fixture
+def wires(serve: Serve) -> Iterator[FakeWires]:
+    """A network where a registry listens at 44.0.0.1:80 and another server at 10.0.0.7:80."""
+    made = FakeWires()
+    for address in ("44.0.0.1", "10.0.0.7"):
+        made.serve(address, 80, serve(FakeRegistry()))
+    yield made
+
+
+def open_once(door: Door, host: str, port: int = 80) -> None:
+    door.open(host, port, 5.0).close()
+
+
+def test_a_public_host_is_reached_at_the_address_that_was_checked(wires: FakeWires) -> None:
+    """One look-up for each connection, and the connection goes to its answer."""
+    wires.name("reg.example", "44.0.0.1")
+    open_once(Door(AddressPolicy(), wires=wires), "reg.example")
+    assert wires.asked == ["reg.example"]
+    assert wires.dialled == [("44.0.0.1", 80)]
+
+
+def test_a_second_answer_of_the_name_server_is_never_used(wires: FakeWires) -> None:
+    """DNS rebinding: each connection is checked anew, with the answer it will use."""
+    door = Door(AddressPolicy(), wires=wires)
+    wires.name("rebound.example", "44.0.0.1")
+    open_once(door, "rebound.example")
+    wires.name("rebound.example", "10.0.0.7")
+    with pytest.raises(AddressRefused):
+        open_once(door, "rebound.example")
+    assert wires.dialled == [("44.0.0.1", 80)]
+
+
+def test_of_several_addresses_only_the_open_ones_are_tried(wires: FakeWires) -> None:
+    """A closed one beside them is passed over, a silent one too."""
+    wires.name("mixed.example", "10.0.0.7", "44.0.0.9", "44.0.0.1")
+    open_once(Door(AddressPolicy(), wires=wires), "mixed.example")
+    assert wires.dialled == [("44.0.0.9", 80), ("44.0.0.1", 80)]
+
+
+def test_a_failure_of_an_open_address_is_told_and_not_the_closed_one(wires: FakeWires) -> None:
+    """An outage is an outage."""
+    wires.name("mixed.example", "44.0.0.9", "10.0.0.7")
+    with pytest.raises(ConnectionRefusedError):
+        open_once(Door(AddressPolicy(), wires=wires), "mixed.example")
+
+
+def test_a_name_without_addresses_does_not_exist(wires: FakeWires) -> None:
+    """As the resolver says it."""
+    with pytest.raises(socket.gaierror):
+        open_once(Door(AddressPolicy(), wires=wires), "nobody.example")
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", "0x7f.1", "2130706433", "0", "[::1]", "::ffff:127.0.0.1", "0177.0.0.1"]
+)
+def test_every_spelling_of_this_machine_is_known(wires: FakeWires, host: str) -> None:
+    """What the C library takes for an address is judged as that address; nothing is dialled."""
+    with pytest.raises(AddressRefused):
+        open_once(Door(AddressPolicy(), wires=wires), host)
+    assert wires.dialled == []
+
+
+@pytest.mark.parametrize("spelling", ["127.1", "2130706433"])
+def test_the_machines_own_resolver_is_judged_the_same(spelling: str) -> None:
+    """The real one, so that the fake is not believed alone."""
+    with pytest.raises(AddressRefused, match="this machine itself"):
+        Door(AddressPolicy(), wires=SystemWires()).open(spelling, 80, 1.0)
+
+
+def test_the_refusal_says_what_to_write_for_the_registry_itself(wires: FakeWires) -> None:
+    """The table and its key; the port only where it is not the usual one."""
+    wires.name("reg.corp.example", "10.0.0.7")
+    for port, table in ((443, '["reg.corp.example"]'), (5000, '["reg.corp.example:5000"]')):
+        door = Door(AddressPolicy(), home=("reg.corp.example", port), wires=wires)
+        with pytest.raises(AddressRefused) as info:
+            door.open("reg.corp.example", port, 1.0)
+        assert f"write {table} and below it private = true into registries.toml" in info.value.message
+
+
+def test_the_refusal_says_what_to_write_for_what_it_leads_to(wires: FakeWires) -> None:
+    """`allow_hosts`, with the port; IPv6 in brackets."""
+    door = Door(AddressPolicy(), home=("reg.example", 443), wires=wires)
+    for host, shown in (("10.0.0.7", "10.0.0.7:80"), ("[::1]", "[::1]:80")):
+        with pytest.raises(AddressRefused) as info:
+            door.open(host, 80, 1.0)
+        assert f'add "{shown}" to allow_hosts in distworker.toml' in info.value.message
+
+
+def test_the_operators_proxy_may_stand_anywhere(wires: FakeWires) -> None:
+    """Exactly its host and port."""
+    door = Door(AddressPolicy(), proxy=("10.0.0.7", 80), wires=wires)
+    open_once(door, "10.0.0.7")
+    with pytest.raises(AddressRefused):
+        open_once(door, "10.0.0.7", 81)
+
+
+def test_a_proxy_is_not_asked_for_inner_hosts(serve: Serve, rig: Callable[..., Rig]) -> None:
+    """The client refuses before anything is sent."""
+    proxy = serve(FakeServer())
+    pool = RegistryPool({"10.0.0.7:5000": HostProfile(plain_http=True, proxy=proxy.url)})
+    with fails(AddressRefused):
+        pool.client("10.0.0.7:5000").ping()
+    pool.close()
+    assert proxy.seen == []
+
+
+def test_a_registry_at_a_private_address_needs_its_operators_word(wires: FakeWires) -> None:
+    """Without it the error names host and remedy; with it all works, and only for this registry."""
+    wires.name("reg.corp.example", "10.0.0.7")
+    closed = RegistryPool({"reg.corp.example": HostProfile(plain_http=True)}, wires=wires)
+    with fails(AddressRefused) as caught:
+        closed.client("reg.corp.example").ping()
+    assert "private = true" in caught[0].message
+    assert caught[0].retry is False
+    opened = RegistryPool({"reg.corp.example": HostProfile(plain_http=True, private=True)}, wires=wires)
+    opened.client("reg.corp.example").ping()
+    opened.close()
+    closed.close()
+
+
+def test_whoever_runs_it_locally_is_the_operator(wires: FakeWires) -> None:
+    """A registry named in the request may be private; what it leads to may not."""
+    wires.name("reg.corp.example", "10.0.0.7")
+    pool = RegistryPool({"reg.corp.example": HostProfile(plain_http=True)}, wires=wires, trust_named=True)
+    pool.client("reg.corp.example").ping()
+    pool.close()
+
+
+def test_a_private_registry_does_not_open_another(serve: Serve) -> None:
+    """Each client reaches its own registry only, although both are configured."""
+    one, two = FakeRegistry(), FakeRegistry()
+    serve(one)
+    serve(two)
+    one.always("GET", "/v2/", Answer(307, {"Location": f"{two.url}/v2/"}))
+    profile = HostProfile(plain_http=True, private=True)
+    pool = RegistryPool({one.host: profile, two.host: profile})
+    with fails(RedirectRefused) as caught:
+        pool.client(one.host).ping()
+    pool.close()
+    assert f'add "{two.host}" to allow_hosts' in caught[0].message
+    assert two.seen == []
+
+
+class Dripping:
+    """A server that sends the head of its reply byte by byte, for ever if it may."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        peer, _ = self._socket.accept()
+        with peer:
+            peer.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not self.stop.wait(0.05):
+                try:
+                    peer.sendall(b"x")
+                except OSError:
+                    return
+
+    def close(self) -> None:
+        """End it."""
+        self.stop.set()
+        self._thread.join(10)
+        self._socket.close()
+
+
+def test_a_head_that_drips_ends_with_the_time_for_the_whole_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, the head never does."""
+    monkeypatch.setattr(call, "READ_TIMEOUT", 0.4)
+    server = Dripping()
+    host = f"127.0.0.1:{server.port}"
+    pool = RegistryPool({host: HostProfile(plain_http=True, private=True)}, sleep=lambda _: None)
+    try:
+        with fails(RequestTimeout):
+            pool.client(host).ping()
+    finally:
+        pool.close()
+        server.close()
+
+
+def test_the_pace_counts_waiting_only() -> None:
+    """Sixty seconds of waiting must bring 50 KiB for each; speed before does not excuse silence."""
+    guard = Pace()
+    assert not guard.slow(59.0, 1)
+    assert guard.slow(1.0, 1)
+    assert not guard.slow(60.0, pace.PACE_BYTES)
+    assert not guard.slow(30.0, 1 << 30)
+    assert not guard.slow(30.0, 1)
+    assert guard.slow(60.0, pace.PACE_BYTES - 1)
+
+
+def test_allowed_entries_are_values() -> None:
+    """So that a policy can be compared and reused."""
+    assert Allowed.parse("Reg.Corp:5000") == Allowed("reg.corp", 5000)
