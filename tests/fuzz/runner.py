@@ -45,8 +45,8 @@ def run(target: Target, go_on: Callable[[int], bool], seed: int = 0) -> Outcome:
         executions += 1
         error = _error(target, data)
         if error is not None:
-            data = _smallest(target, data, error)
-            return Outcome(target.name, executions, data, _error(target, data))
+            found = _smallest(target, data, error)
+            return Outcome(target.name, executions, found, error if found == data else _error(target, found))
     return Outcome(target.name, executions)
 
 

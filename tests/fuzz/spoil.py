@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 
 def spoiled(luck: random.Random, corpus: Sequence[bytes], hints: Sequence[bytes]) -> bytes:
-    """One of `corpus` after up to six changes; pieces put in are `hints`, parts of others, or random bytes."""
+    """One of `corpus` after up to six changes; pieces put in are `hints`, parts of others, or random."""
     text = luck.choice(corpus)
     for _ in range(luck.randrange(1, 7)):
         text = _changed(luck, text, _piece(luck, corpus, hints))
