@@ -41,9 +41,9 @@ def too_low(totals: Mapping[str, Any]) -> list[str]:
         "branches": (totals["covered_branches"], totals["num_branches"]),
     }
     return [
-        f"only {100 * run / all_:.2f} % of the {what} are run by the tests; {FLOOR:.0f} % is the least"
+        f"only {run} of {all_} {what} are run by the tests; {FLOOR:.0f} % is the least"
         for what, (run, all_) in found.items()
-        if 100 * run < FLOOR * all_ or not all_
+        if not all_ or 100 * run < FLOOR * all_
     ]
 
 
