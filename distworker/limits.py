@@ -19,6 +19,8 @@ MANIFEST_MAX_PULL: Final = 8 * MIB
 MANIFEST_MAX_PUSH: Final = 4 * MIB
 #: Error bodies are web pages now and then; the reason stands in the first kilobytes.
 ERROR_BODY_MAX: Final = 64 * KIB
+#: Status line and headers of one answer, and what may come in one read with them; real ones are under 8 KiB.
+HEAD_MAX: Final = 72 * KIB
 #: A token response; real ones are under 8 KiB.
 TOKEN_BODY_MAX: Final = 64 * KIB
 #: Longest Location, Link or token accepted; longer ones break the next hop's header limits.

@@ -17,7 +17,7 @@ from distworker.limits import RETRY_AFTER_MAX, RETRY_AFTER_MIN
 
 #: A larger integer is a point in time (some registries send one), not a wait of 30 years.
 _UNIX_TIME = 10**9
-_INTEGER = re.compile(r"[0-9]{1,12}")
+_INTEGER = re.compile(r"[0-9]{1,18}")
 # The three HTTP-date forms of RFC 9110 5.6.7 start with a weekday; email.utils alone takes far stranger
 # things.
 _DATE = re.compile(r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .{16,32}")

@@ -21,7 +21,6 @@ from distworker.errors import TransferError
 from distworker.limits import ERROR_BODY_MAX
 from distworker.registry import faults
 from distworker.registry.base import Body, BodyFactory, Chunk
-from distworker.registry.pace import Pace
 from distworker.registry.scopes import Scope
 from distworker.registry.urls import Origin, origin_of
 from distworker.registry.waits import READ_TIMEOUT, SEND_PIECE
@@ -91,10 +90,7 @@ class SentBody:
 class Reply:
     """What a server answered. Close it, or use it as a context manager; bodies are read raw and bounded."""
 
-    def __init__(
-        self, response: requests.Response, url: str, where: faults.Where, pace: Pace | None = None
-    ) -> None:
-        self._pace = pace or Pace()
+    def __init__(self, response: requests.Response, url: str, where: faults.Where) -> None:
         self.status = int(response.status_code)
         self.url = url
         self.origin: Origin = origin_of(url)
@@ -160,18 +156,12 @@ class Reply:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _some(self, size: int) -> bytes:
-        """What is there; waiting for all of it would be out of our guard's sight. What came before a break is
-        kept.
-        """
-        begun = self._pace.clock()
+        """What is there, so that what came before a break is kept."""
         try:
-            data = bytes(self._raw.read1(size, decode_content=False))
+            return bytes(self._raw.read1(size, decode_content=False))
         except NETWORK_ERRORS as error:
             self._broken = faults.from_exception(error, self.origin, self.where)
             return b""
-        if data and self._pace.slow(self._pace.clock() - begun, len(data)):
-            self._broken = faults.too_slow(self.origin, self.where)
-        return data
 
     @property
     def problem(self) -> faults.Problem:

@@ -176,6 +176,7 @@ class RegistryPool:
             proxy=profile.proxy,
             pool_size=min(max(profile.max_concurrency, 2), _POOL_MAX),
             wires=self._wires,
+            clock=self._clock,
         )
         self._dialers.append(dialer)
         http = HTTP(

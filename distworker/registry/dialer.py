@@ -7,16 +7,15 @@ threads or processes share a connection. The adapter is used without `requests.S
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import http.client
-import io
+import logging
 import os
 import socket
 import ssl
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,66 +28,29 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from distworker.registry import tls
 from distworker.registry.addresses import AddressPolicy
 from distworker.registry.door import Door, Wires
+from distworker.registry.incoming import GuardedResponse
 from distworker.registry.waits import CONNECT_TIMEOUT, SEND_TIMEOUT
 
 
-class _Head(io.RawIOBase):
-    """The socket under a response, with one deadline over the whole head.
+class _NoQueries(logging.Filter):
+    """Cuts queries out of urllib3's debug lines: they carry upload state and signatures of storage."""
 
-    A timeout per `recv` lets a server send a header byte by byte for ever (each one in time).
-    """
-
-    def __init__(self, raw: Any, sock: socket.socket) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._allowed = sock.gettimeout()
-        self._until = None if self._allowed is None else time.monotonic() + self._allowed
-
-    def readable(self) -> bool:
-        """Yes."""
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets every record pass, shortened."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                one.partition("?")[0] if isinstance(one, str) and "?" in one else one for one in record.args
+            )
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        """As the socket, until the deadline."""
-        if self._until is not None:
-            left = self._until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
-            self._sock.settimeout(left)
-        count: int | None = self._raw.readinto(buffer)
-        return count
 
-    def ended(self) -> None:
-        """The head is here: from now on each read has the whole time again."""
-        if self._until is not None:
-            self._until = None
-            with contextlib.suppress(OSError):
-                self._sock.settimeout(self._allowed)
-
-    def close(self) -> None:
-        """Close the socket's file too."""
-        if not self.closed:
-            self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        buffered: Any = self.fp
-        self._head = _Head(buffered.detach(), sock)
-        self.fp = io.BufferedReader(self._head)
-
-    def begin(self) -> None:
-        super().begin()
-        self._head.ended()
+logging.getLogger("urllib3.connectionpool").addFilter(_NoQueries())
 
 
 class _Plain(HTTPConnection):
-    response_class = _Response
-
     def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
         self._door = door
+        self.response_class = functools.partial(GuardedResponse, clock=door.clock)  # type: ignore[assignment]
         super().__init__(*args, **kwargs)
 
     def _new_conn(self) -> socket.socket:
@@ -101,10 +63,9 @@ class _Plain(HTTPConnection):
 
 
 class _Secure(HTTPSConnection):
-    response_class = _Response
-
     def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
         self._door = door
+        self.response_class = functools.partial(GuardedResponse, clock=door.clock)  # type: ignore[assignment]
         super().__init__(*args, **kwargs)
 
     def _new_conn(self) -> socket.socket:
@@ -187,11 +148,14 @@ class Dialer:
         proxy: str = "",
         pool_size: int = 4,
         wires: Wires | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ca_file = ca_file
         self._pool_size = pool_size
         self.proxies = {"http": proxy, "https": proxy} if proxy else {}
-        self.door = Door(policy or AddressPolicy(), home=home, proxy=_proxy_of(proxy), wires=wires)
+        self.door = Door(
+            policy or AddressPolicy(), home=home, proxy=_proxy_of(proxy), wires=wires, clock=clock
+        )
         self._mine = threading.local()
         self._lock = threading.Lock()
         # Weak: a thread that ends takes its adapter along, and urllib3 then closes the sockets.

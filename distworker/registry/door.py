@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from distworker.errors import AddressRefused
@@ -59,7 +60,7 @@ class Door:
     """Opens sockets for one registry and credential, past the address policy.
 
     `home` is the registry's own (host, port) and only makes the advice of a refusal fit; `proxy` is the
-    operator's proxy, which may stand anywhere.
+    operator's proxy, which may stand anywhere; `clock` measures how fast bodies come.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class Door:
         home: tuple[str, int] = ("", 0),
         proxy: tuple[str, int] | None = None,
         wires: Wires | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.policy = policy
+        self.clock = clock
         self._home = home
         self._proxy = proxy
         self._wires = wires or SystemWires()

@@ -42,7 +42,7 @@ from distworker.errors import (
 )
 from distworker.logs import redact
 from distworker.registry.urls import Origin
-from distworker.registry.waits import LIMIT_WAIT, PACE_BYTES, PACE_SECONDS, THROTTLE_WAIT
+from distworker.registry.waits import LIMIT_WAIT, THROTTLE_WAIT
 from distworker.retrying import parse_retry_after
 
 if TYPE_CHECKING:
@@ -100,7 +100,11 @@ _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], type[TransferError],
         Unavailable,
         "nothing listens at {address} (connection refused); check host and port, and that it runs",
     ),
-    ((urllib3.exceptions.ReadTimeoutError,), RequestTimeout, "no byte came from {address} for too long"),
+    (
+        (urllib3.exceptions.ReadTimeoutError,),
+        RequestTimeout,
+        "nothing, or far too little, came from {address} for too long",
+    ),
     ((urllib3.exceptions.ConnectTimeoutError,), RequestTimeout, "connecting to {address} took too long"),
     ((TimeoutError,), RequestTimeout, "{address} did not take our bytes for too long"),
 )
@@ -215,14 +219,6 @@ def prefixed(error: TransferError, where: Where) -> TransferError:
     advice = "; what the registry keeps there is damaged, push the image to it again"
     words = f"{where}: {error.message}{advice if isinstance(error, DigestMismatch) else ''}"
     return located(type(error)(words, retry=error.retry, **error.fields), where)
-
-
-def too_slow(origin: Origin, where: Where) -> RequestTimeout:
-    """Bytes come, but not enough of them."""
-    return RequestTimeout(
-        f"{where}: {origin.netloc} sent less than {PACE_BYTES // 1024} KiB in {PACE_SECONDS:.0f} s",
-        **where.fields,
-    )
 
 
 def wrong_body_length(expected: int) -> InternalError:

@@ -30,13 +30,19 @@ from distworker.registry import faults
 from distworker.registry.auth import Attempt, Authenticator
 from distworker.registry.call import NETWORK_ERRORS, Call, Reply, SentBody
 from distworker.registry.challenge import parse
+from distworker.registry.circuit import Circuit
 from distworker.registry.credentials import Credential
 from distworker.registry.dialer import Dialer
 from distworker.registry.faults import TRANSIENT, Where
-from distworker.registry.pace import Pace
 from distworker.registry.tokens import TokenRequest
 from distworker.registry.urls import Origin, origin_of, resolve
-from distworker.registry.waits import BACKOFF_BASE, BACKOFF_CAP, CONNECT_TIMEOUT, TRIES
+from distworker.registry.waits import (
+    BACKOFF_BASE,
+    BACKOFF_CAP,
+    CONNECT_TIMEOUT,
+    FAILURES_IN_A_ROW,
+    TRIES,
+)
 from distworker.retrying import Backoff
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -65,13 +71,13 @@ class HTTP:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.origin = origin
-        self._clock = clock
         self.auth = Authenticator(
             origin, realms, find=find, send=self._send_token_request, probe=self._probe, clock=clock
         )
         self._dialer = dialer
         self._user_agent = user_agent
         self._answered: set[Origin] = set()
+        self._circuit = Circuit(clock)
         self._backoff = backoff
         self._sleep = sleep
 
@@ -82,6 +88,7 @@ class HTTP:
         place.
         """
         try:
+            self._check_circuit(origin_of(call.url), call.where)
             if call.streams or call.once:
                 return self._settled(call)
             return self._patiently(call.where, lambda: self._settled(call))
@@ -232,17 +239,37 @@ class HTTP:
                 timeout=(CONNECT_TIMEOUT, call.timeout),
                 proxies=self._dialer.proxies,
             )
-            self._answered.add(origin_of(url))
-            return Reply(response, url, call.where, Pace(self._clock))
-        except AddressRefused as error:
-            fault = AddressRefused(f"{call.where}: {error.message}", **call.where.fields)
+            self._note(origin_of(url), int(response.status_code))
+            return Reply(response, url, call.where)
+        except (AddressRefused, ProtocolError) as error:  # of the door, and of what came in
+            fault = type(error)(f"{call.where}: {error.message}", **call.where.fields)
         except DistworkerError:
             raise
         except NETWORK_ERRORS as error:
             ours = body.failure if isinstance(body, SentBody) else None
             fault = ours or self._fault(error, origin_of(url), call.where)
+            if ours is None:
+                self._circuit.failed(origin_of(url))
         # Raised out here: the library's exception knows the address and must not hang below ours.
         raise fault
+
+    def _note(self, origin: Origin, status: int) -> None:
+        self._answered.add(origin)
+        if status >= 500:
+            self._circuit.failed(origin)
+        else:
+            self._circuit.worked(origin)
+
+    def _check_circuit(self, origin: Origin, where: Where) -> None:
+        wait = self._circuit.wait(origin)
+        if wait > 0:
+            raise Unavailable(
+                f"{where}: {origin.netloc} failed {FAILURES_IN_A_ROW} times in a row and is left alone for "
+                f"{wait:.0f} s",
+                **where.fields,
+                delay=wait,
+                retry_at=round(time.time() + wait),
+            )
 
     def _fault(self, error: BaseException, origin: Origin, where: Where) -> TransferError:
         return faults.from_exception(error, origin, where, known=origin in self._answered)

@@ -5,17 +5,13 @@ Only the time spent waiting for the server counts, so a reader that is slow itse
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from distworker.registry.waits import PACE_BYTES, PACE_SECONDS
 
 
 class Pace:
     """Counts what came while we waited; one for each reply."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
+    def __init__(self) -> None:
         self._waited = 0.0
         self._came = 0
 

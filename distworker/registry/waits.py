@@ -30,6 +30,9 @@ TRIES: Final = 4
 #: First and longest pause (seconds) between them; full jitter.
 BACKOFF_BASE: Final = 0.5
 BACKOFF_CAP: Final = 8.0
+#: Faults of one origin in a row after which it is left alone for this long (seconds).
+FAILURES_IN_A_ROW: Final = 10
+CIRCUIT_SECONDS: Final = 30.0
 #: Seconds to stay away after a counted limit without a date: such windows slide over hours.
 LIMIT_WAIT: Final = 900.0
 #: Seconds to stay away when throttled without a date and in-place waits did not help.

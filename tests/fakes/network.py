@@ -30,6 +30,7 @@ class FakeWires:
     def __init__(self) -> None:
         self.dialled: list[tuple[str, int]] = []
         self.asked: list[str] = []
+        self._troubles: dict[str, list[OSError]] = {}
         self._names: dict[str, list[str]] = {}
         self._servers: dict[tuple[str, int], FakeServer | OSError] = {}
 
@@ -41,9 +42,21 @@ class FakeWires:
         """Who listens at this address; an OSError is raised to whoever connects."""
         self._servers[address, port] = server
 
+    def trouble(self, place: str, *faults: OSError) -> None:
+        """What happens to the next look-ups of a name (gaierror), or the next connections to an address. A
+        `ConnectionResetError` lets the connection open and drops it before a byte is said.
+        """
+        self._troubles.setdefault(place, []).extend(faults)
+
+    def _trouble(self, place: str) -> OSError | None:
+        waiting = self._troubles.get(place)
+        return waiting.pop(0) if waiting else None
+
     def resolve(self, host: str, port: int) -> Sequence[Target]:
         """See `door.Wires`. Besides names it knows every spelling of an address that the C library knows."""
         self.asked.append(host)
+        if fault := self._trouble(host):
+            raise fault
         found = self._names.get(host.lower(), []) or _spelled(host)
         if not found:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -53,6 +66,13 @@ class FakeWires:
         """See `door.Wires`."""
         address, port = str(target[1][0]), int(target[1][1])
         self.dialled.append((address, port))
+        fault = self._trouble(address)
+        if isinstance(fault, ConnectionResetError):
+            ours, theirs = socket.socketpair()
+            theirs.close()
+            return ours
+        if fault is not None:
+            raise fault
         there = self._servers.get((address, port))
         if isinstance(there, OSError):
             raise there

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from distworker.errors import AddressRefused, RedirectRefused, RequestTimeout
+from distworker.errors import AddressRefused, ProtocolError, RedirectRefused, RequestTimeout, Unavailable
 from distworker.registry import call, pace
 from distworker.registry.addresses import AddressPolicy, Allowed
+from distworker.registry.base import Registry
 from distworker.registry.client import RegistryPool
 from distworker.registry.door import Door, SystemWires
 from distworker.registry.pace import Pace
@@ -18,6 +20,7 @@ from distworker.registry.profiles import HostProfile
 from tests.fakes.network import FakeWires
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_server import Answer, FakeServer
+from tests.fakes.world import Clock
 from tests.unit.registry.conftest import Rig, fails
 
 Serve = Callable[[FakeServer], FakeServer]
@@ -166,45 +169,88 @@ def test_a_private_registry_does_not_open_another(serve: Serve) -> None:
     assert two.seen == []
 
 
-class Dripping:
-    """A server that sends the head of its reply byte by byte, for ever if it may."""
+class Raw:
+    """A server of raw bytes: says `first`, then `again` and again until it is stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: bytes, again: bytes) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self.stop = threading.Event()
+        self.host = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self._first, self._again = first, again
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
         peer, _ = self._socket.accept()
-        with peer:
-            peer.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-            while not self.stop.wait(0.05):
-                try:
-                    peer.sendall(b"x")
-                except OSError:
-                    return
+        with peer, contextlib.suppress(OSError):
+            peer.sendall(self._first)
+            while not self._stop.wait(0.002):
+                peer.sendall(self._again)
 
-    def close(self) -> None:
-        """End it."""
-        self.stop.set()
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
         self._thread.join(10)
         self._socket.close()
+
+
+@contextlib.contextmanager
+def client_of(server: Raw, clock: Clock | None = None) -> Iterator[Registry]:
+    """A client that never waits."""
+    pool = RegistryPool(
+        {server.host: HostProfile(plain_http=True, private=True)},
+        sleep=lambda _: None,
+        clock=clock or Clock(),
+    )
+    yield pool.client(server.host)
+    pool.close()
 
 
 def test_a_head_that_drips_ends_with_the_time_for_the_whole_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, the head never does."""
     monkeypatch.setattr(call, "READ_TIMEOUT", 0.4)
-    server = Dripping()
-    host = f"127.0.0.1:{server.port}"
-    pool = RegistryPool({host: HostProfile(plain_http=True, private=True)}, sleep=lambda _: None)
-    try:
-        with fails(RequestTimeout):
-            pool.client(host).ping()
-    finally:
-        pool.close()
-        server.close()
+    with (
+        Raw(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x") as server,
+        client_of(server) as client,
+        fails(RequestTimeout),
+    ):
+        client.ping()
+
+
+def test_a_head_without_end_is_cut_off() -> None:
+    """By its size, before http.client's own hundred headers of 64 KiB each."""
+    line = b"X-Long: " + b"y" * 4000 + b"\r\n"
+    with (
+        Raw(b"HTTP/1.1 200 OK\r\n", line) as server,
+        client_of(server) as client,
+        fails(ProtocolError) as caught,
+    ):
+        client.ping()
+    assert "headers exceed" in caught[0].message
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [(PLAIN, b"x"), (CHUNKED, b"0"), (CHUNKED + b"1;", b"x"), (CHUNKED + b"0\r\n", b"X: y\r\n")],
+    ids=["body", "chunk-size", "chunk-extension", "trailers"],
+)
+def test_whatever_drips_is_given_up(first: bytes, again: bytes) -> None:
+    """A body, and all that stands between the pieces of a chunked one; the test's clock passes."""
+    clock = Clock()
+    clock.step = 1.0
+    with (
+        Raw(first, again) as server,
+        client_of(server, clock) as client,
+        pytest.raises((RequestTimeout, Unavailable)) as info,
+    ):
+        list(client.tags("team/app"))
+    assert info.value.fields["registry"] == server.host
 
 
 def test_the_pace_counts_waiting_only() -> None:

@@ -1,0 +1,93 @@
+"""What comes in from a server, bounded in time and size below everything that reads it.
+
+A timeout per `recv` is none: a server that sends a byte now and then holds a worker for ever, in the head, in
+a body, in the sizes and trailers of a chunked one. So the socket under each response has one deadline and one
+size for the whole head, and a least pace for all that follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from distworker.errors import ProtocolError
+from distworker.limits import HEAD_MAX
+from distworker.registry.pace import Pace
+
+
+class _Socket(io.RawIOBase):
+    """The socket's file. The head has the socket's timeout as a whole; the body must keep its pace."""
+
+    def __init__(self, raw: Any, sock: socket.socket, clock: Callable[[], float]) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._clock = clock
+        self._pace = Pace()
+        self._allowed = sock.gettimeout()
+        self._until: float | None = time.monotonic() + (self._allowed or 0.0)
+        self._head = 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """As the socket does.
+
+        Raises:
+            TimeoutError: too slow. ProtocolError: a head larger than any registry's.
+        """
+        return self._body(buffer) if self._until is None else self._part_of_head(buffer, self._until)
+
+    def _part_of_head(self, buffer: Any, until: float) -> int | None:
+        if self._allowed is not None:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the head took too long")
+            self._sock.settimeout(left)
+        count: int | None = self._raw.readinto(buffer)
+        self._head += count or 0
+        if self._head > HEAD_MAX:
+            raise ProtocolError(f"the answer's headers exceed {HEAD_MAX} bytes")
+        return count
+
+    def _body(self, buffer: Any) -> int | None:
+        begun = self._clock()
+        count: int | None = self._raw.readinto(buffer)
+        if count and self._pace.slow(self._clock() - begun, count):
+            raise TimeoutError("the body comes too slowly")
+        return count
+
+    def head_ended(self) -> None:
+        """From now on each read has the whole timeout again."""
+        self._until = None
+        with contextlib.suppress(OSError):
+            self._sock.settimeout(self._allowed)
+
+    def close(self) -> None:
+        """Close the socket's file too."""
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+class GuardedResponse(http.client.HTTPResponse):
+    """http.client's response over a guarded socket."""
+
+    def __init__(
+        self, sock: socket.socket, *args: Any, clock: Callable[[], float] = time.monotonic, **kwargs: Any
+    ) -> None:
+        super().__init__(sock, *args, **kwargs)
+        buffered: Any = self.fp
+        self._guard = _Socket(buffered.detach(), sock, clock)
+        self.fp = io.BufferedReader(self._guard)
+
+    def begin(self) -> None:
+        """Read the head."""
+        super().begin()
+        self._guard.head_ended()
