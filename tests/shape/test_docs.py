@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from distworker import names
 from distworker.cli import jobfile
 from distworker.cli.main import COMMANDS, cli
-from distworker.errors import CODES
+from distworker.errors import CODES, TransferError
 from distworker.service.payload import FIELDS
 from distworker.settings import RegistrySettings, Settings
 
@@ -149,3 +149,12 @@ def test_every_variable_in_a_document_is_read_by_somebody(page: str) -> None:
         known |= {f"DISTWORKER_{key.upper()}", f"DISTWORKER_{section}{key.upper()}"}
 
     assert set(re.findall(r"DISTWORKER_[A-Z_]+[A-Z]", PAGES[page])) <= known
+
+
+def test_every_code_of_a_registry_is_explained_with_its_verdict() -> None:
+    """The table is what other systems are written against."""
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| (yes|no) \|", PAGES["docs/errors.md"], re.MULTILINE)
+
+    transfers = {code for code, cls in CODES.items() if issubclass(cls, TransferError)} - {TransferError.code}
+    assert transfers <= {code for code, _ in rows}
+    assert {code: verdict == "yes" for code, verdict in rows} == {code: CODES[code].retry for code, _ in rows}

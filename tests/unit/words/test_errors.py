@@ -67,3 +67,35 @@ def test_foreign_text_is_one_short_printable_line() -> None:
     long = DistworkerError("x" * 10_000).message
     assert len(long) == errors.MESSAGE_LIMIT
     assert long.endswith("…")
+
+
+#: What may come of talking to a registry, and whether the same request may succeed later: a promise to other
+#: systems, as `docs/errors.md` tells it.
+VERDICTS = {
+    **dict.fromkeys(("invalid_reference", "unsupported_digest", "not_a_registry", "tls_error"), False),
+    **dict.fromkeys(("address_refused", "realm_refused", "redirect_refused"), False),
+    **dict.fromkeys(("auth_required", "unauthorized", "denied"), False),
+    **dict.fromkeys(("repository_unknown", "manifest_unknown", "blob_unknown"), False),
+    **dict.fromkeys(("manifest_invalid", "manifest_too_large", "schema1_unsupported", "type_refused"), False),
+    **dict.fromkeys(("digest_mismatch", "size_mismatch", "tag_immutable", "quota", "protocol"), False),
+    **dict.fromkeys(("cancelled", "limit_exceeded", "internal"), False),
+    **dict.fromkeys(("upload_session_lost", "rate_limited", "throttled", "timeout", "unavailable"), True),
+}
+
+
+def test_the_codes_of_registries_and_their_verdicts_are_a_promise() -> None:
+    """Exactly these: a new one, or another verdict, is a change that other systems must hear of."""
+    assert {code: CODES[code].retry for code in VERDICTS} == VERDICTS
+    transfers = {cls.code for cls in classes(errors.TransferError)} - {"transfer"}
+    elsewhere = {"invalid_reference", "unsupported_digest", "cancelled", "internal"}
+    assert transfers == set(VERDICTS) - elsewhere
+
+
+def test_one_error_may_know_better_than_its_class() -> None:
+    """A host name that nobody ever resolved is no outage; the verdict travels with the error."""
+    error = errors.Unavailable("no such host", retry=False)
+    assert error.retry is False
+    assert errors.Unavailable("down").retry is True
+    assert pickle.loads(pickle.dumps(error)).retry is False
+    assert from_dict(error.to_dict()).retry is False
+    assert from_dict({"code": "unavailable", "message": "old record"}).retry is True
