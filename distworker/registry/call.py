@@ -98,7 +98,6 @@ class Reply:
         self._headers = response.headers
         self._raw: Any = response.raw
         self._problem: faults.Problem | None = None
-        self._broken: TransferError | None = None
 
     def __enter__(self) -> Reply:
         return self
@@ -143,25 +142,12 @@ class Reply:
         Raises:
             RequestTimeout: they come too slowly to be worth waiting for. Unavailable: the connection broke.
         """
-        parts: list[bytes] = []
-        left = size
-        while left and not self._broken:
-            part = self._some(left)
-            if not part:
-                break
-            parts.append(part)
-            left -= len(part)
-        if not parts and self._broken:
-            raise self._broken
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _some(self, size: int) -> bytes:
-        """What is there, so that what came before a break is kept."""
         try:
-            return bytes(self._raw.read1(size, decode_content=False))
+            return bytes(self._raw.read(size, decode_content=False))
         except NETWORK_ERRORS as error:
-            self._broken = faults.from_exception(error, self.origin, self.where)
-            return b""
+            fault = faults.from_exception(error, self.origin, self.where)
+        # Raised out here, so that no exception that knows the address hangs below ours.
+        raise fault
 
     @property
     def problem(self) -> faults.Problem:

@@ -2,7 +2,8 @@
 
 A timeout per `recv` is none: a server that sends a byte now and then holds a worker for ever, in the head, in
 a body, in the sizes and trailers of a chunked one. So the socket under each response has one deadline and one
-size for the whole head, and a least pace for all that follows.
+size for the whole head, and a least pace for all that follows. Only time spent waiting for the server counts,
+so a reader that is slow itself is not held against it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from distworker.errors import ProtocolError
 from distworker.limits import HEAD_MAX
-from distworker.registry.pace import Pace
+from distworker.registry.waits import PACE_BYTES, PACE_SECONDS
 
 
 class _Socket(io.RawIOBase):
@@ -27,7 +28,8 @@ class _Socket(io.RawIOBase):
         self._raw = raw
         self._sock = sock
         self._clock = clock
-        self._pace = Pace()
+        self._read = raw.readinto
+        self._waited, self._came = 0.0, 0  # waiting for the server only, not for whoever reads
         self._allowed = sock.gettimeout()
         self._until: float | None = time.monotonic() + (self._allowed or 0.0)
         self._head = 0
@@ -42,7 +44,18 @@ class _Socket(io.RawIOBase):
         Raises:
             TimeoutError: too slow. ProtocolError: a head larger than any registry's.
         """
-        return self._body(buffer) if self._until is None else self._part_of_head(buffer, self._until)
+        if self._until is not None:
+            return self._part_of_head(buffer, self._until)
+        begun = self._clock()
+        count: int | None = self._read(buffer)
+        # A fast body comes in tens of thousands of pieces: what is not due yet costs no call.
+        self._waited += self._clock() - begun
+        self._came += count or 0
+        if self._waited >= PACE_SECONDS:
+            if count and self._came < PACE_BYTES:
+                raise TimeoutError("the body comes too slowly")
+            self._waited, self._came = 0.0, 0
+        return count
 
     def _part_of_head(self, buffer: Any, until: float) -> int | None:
         if self._allowed is not None:
@@ -50,17 +63,10 @@ class _Socket(io.RawIOBase):
             if left <= 0:
                 raise TimeoutError("the head took too long")
             self._sock.settimeout(left)
-        count: int | None = self._raw.readinto(buffer)
+        count: int | None = self._read(buffer)
         self._head += count or 0
         if self._head > HEAD_MAX:
             raise ProtocolError(f"the answer's headers exceed {HEAD_MAX} bytes")
-        return count
-
-    def _body(self, buffer: Any) -> int | None:
-        begun = self._clock()
-        count: int | None = self._raw.readinto(buffer)
-        if count and self._pace.slow(self._clock() - begun, count):
-            raise TimeoutError("the body comes too slowly")
         return count
 
     def head_ended(self) -> None:

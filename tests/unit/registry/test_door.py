@@ -9,13 +9,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from distworker.errors import AddressRefused, ProtocolError, RedirectRefused, RequestTimeout, Unavailable
-from distworker.registry import call, pace
+from distworker.digest import Digest
+from distworker.errors import (
+    AddressRefused,
+    DigestMismatch,
+    ProtocolError,
+    RedirectRefused,
+    RequestTimeout,
+    Unavailable,
+)
+from distworker.registry import call
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import Registry
 from distworker.registry.client import RegistryPool
 from distworker.registry.door import Door, SystemWires
-from distworker.registry.pace import Pace
 from distworker.registry.profiles import HostProfile
 from tests.fakes.network import FakeWires
 from tests.fakes.registry import FakeRegistry
@@ -253,15 +260,14 @@ def test_whatever_drips_is_given_up(first: bytes, again: bytes) -> None:
     assert info.value.fields["registry"] == server.host
 
 
-def test_the_pace_counts_waiting_only() -> None:
-    """Sixty seconds of waiting must bring 50 KiB for each; speed before does not excuse silence."""
-    guard = Pace()
-    assert not guard.slow(59.0, 1)
-    assert guard.slow(1.0, 1)
-    assert not guard.slow(60.0, pace.PACE_BYTES)
-    assert not guard.slow(30.0, 1 << 30)
-    assert not guard.slow(30.0, 1)
-    assert guard.slow(60.0, pace.PACE_BYTES - 1)
+def test_a_slow_reader_is_not_held_against_the_server() -> None:
+    """The clock runs between the reads, not during them: nothing is cut."""
+    clock = Clock()
+    with Raw(PLAIN, b"x" * 200_000) as server, client_of(server, clock) as client:
+        size = 1_000_000
+        with pytest.raises(DigestMismatch), client.read_blob("team/app", Digest.of(b"other"), size) as blob:
+            for _ in blob:
+                clock.forward(3600.0)
 
 
 def test_allowed_entries_are_values() -> None:
