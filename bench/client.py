@@ -35,17 +35,18 @@ WAYS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Made:
-    """A blob of `size` bytes that exists only while it is sent."""
+    """What follows `offset` in a blob of `size` bytes that exists only while it is sent."""
 
     size: int
+    offset: int = 0
 
     def __len__(self) -> int:
-        return self.size
+        return self.size - self.offset
 
     def __iter__(self) -> Iterator[Chunk]:
-        for start in range(0, self.size, PIECE):
+        for start in range(self.offset - self.offset % PIECE, self.size, PIECE):
             piece = start.to_bytes(8, "big") * (PIECE // 8)
-            yield piece[: min(PIECE, self.size - start)]
+            yield piece[max(self.offset - start, 0) : min(PIECE, self.size - start)]
 
     @property
     def digest(self) -> Digest:
@@ -75,7 +76,7 @@ def main(host: str, repository: str, mib: str, way: str, mode: str = "auto") -> 
 
 
 def _up(registry: Registry, repository: str, blob: Made) -> None:
-    registry.upload_blob(repository, blob.digest, blob.size, lambda: blob)
+    registry.upload_blob(repository, blob.digest, blob.size, lambda offset=0: Made(blob.size, offset))
 
 
 def _down(registry: Registry, repository: str, blob: Made) -> None:

@@ -41,16 +41,18 @@ class One:
 
 
 class Pieces:
-    """A body of `size` bytes made while it is sent: piece `n` is a function of `n`."""
+    """The bytes from `start` on of a blob of `size` bytes, made while it is sent: piece `n` is a function of
+    `n`.
+    """
 
-    def __init__(self, size: int, piece: int = MIB) -> None:
-        self.size, self.piece = size, piece
+    def __init__(self, size: int, piece: int = MIB, start: int = 0) -> None:
+        self.size, self.piece, self.start = size, piece, start
 
     def __len__(self) -> int:
-        return self.size
+        return self.size - self.start
 
     def __iter__(self) -> Iterator[Chunk]:
-        yield from self.at(0)
+        yield from self.at(self.start)
 
     def at(self, offset: int) -> Iterable[bytes]:
         """The bytes from `offset`, a multiple of the piece."""
@@ -146,7 +148,7 @@ def pool_for(at: Running, password: str = "", mode: UploadMode = "auto") -> Regi
 def send(registry: Registry, repository: str, data: bytes) -> Digest:
     """Upload `data` in one piece."""
     digest = Digest.of(data)
-    registry.upload_blob(repository, digest, len(data), lambda: One(data))
+    registry.upload_blob(repository, digest, len(data), lambda offset=0: One(data[offset:]))
     return digest
 
 
