@@ -6,7 +6,8 @@ the first `distworker.toml` found is read, `DISTWORKER_*` variables go on top (`
 `registries` names. A wrong or unknown key raises `ConfigInvalid` naming the file or variable, the key and the
 remedy. Protocol limits are not settings (`limits.py`). Values never reach a log: secrets are `SecretStr`,
 URLs are masked by `shown`. Only `service/wiring.py`, the faces and the Celery app read this module;
-everything below takes plain values. One page, though long: shapes and loading name the same keys.
+everything below takes plain values. One page, though long: shapes and loading name the same keys; what
+`registries.toml` may say of one host is `settings_registry.py`.
 """
 
 from __future__ import annotations
@@ -18,18 +19,16 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ByteSize,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
-    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -41,12 +40,13 @@ from pydantic_settings import (
 
 from distworker.errors import ConfigInvalid, InvalidReference
 from distworker.reference import parse_host
+from distworker.settings_registry import REGISTRY_PATHS, RegistrySettings, Strict, proxy_url, with_port
 
 ENV_PREFIX: Final = "DISTWORKER_"
 #: Names `--config`'s file from the environment; not a setting itself.
 ENV_CONFIG: Final = "DISTWORKER_CONFIG"
-#: Variables that other parts read for themselves: the dashboard's settings file, the demo.
-ENV_OTHERS: Final = ("DISTWORKER_FLOWER_", "DISTWORKER_DEMO_", "DISTWORKER_SWIFT_")
+#: Variables that other parts read for themselves: the dashboard's settings file, the demo, `make live`.
+ENV_OTHERS: Final = ("DISTWORKER_FLOWER_", "DISTWORKER_DEMO_", "DISTWORKER_SWIFT_", "DISTWORKER_LIVE_")
 FILE: Final = "distworker.toml"
 REGISTRIES_FILE: Final = "registries.toml"
 SYSTEM_FOLDER: Final = Path("/etc/distworker")
@@ -54,47 +54,27 @@ DEFAULT: Final = "default"
 
 _MIB: Final = 1024 * 1024
 #: Keys whose value is a path: relative ones in a file count from that file's folder.
-_PATHS: Final = ("registries", "docker_config", "store.folder", "ca_file", "password_file")
+_PATHS: Final = ("registries", "docker_config", "auth_files", "store.folder", *REGISTRY_PATHS)
 
 
 def _redis(value: str) -> str:
     if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
         raise ValueError("expected a URL such as redis://host:6379/1")
-    return _with_port(value)
+    return with_port(value)
 
 
 def _broker(value: str) -> str:
     schemes = {"redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp"}
     if value and urlsplit(value).scheme not in schemes:
         raise ValueError("expected a URL such as redis://host:6379/0 or amqp://host//")
-    return value if value.startswith("sentinel:") else _with_port(value)  # it may list several servers
+    return value if value.startswith("sentinel:") else with_port(value)  # it may list several servers
 
 
-def _with_port(value: str) -> str:
-    """Python's own words about a port would quote it, and it may be the end of a password with a slash."""
-    try:
-        _ = urlsplit(value).port
-    except ValueError:
-        raise ValueError("its port is no number from 0 to 65535; write / in a password as %2F") from None
-    return value
-
-
-def _proxy(value: str) -> str:
-    parts = urlsplit(_with_port(value))
-    if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
-        raise ValueError("expected a URL such as http://proxy.example.com:3128")
-    return value
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class StoreSettings(_Strict):
+class StoreSettings(Strict):
     """Where blobs are kept: an S3 bucket, or a folder that all workers see."""
 
     kind: Literal["s3", "local"] = "s3"
-    endpoint: Annotated[str, AfterValidator(_with_port)] = ""
+    endpoint: Annotated[str, AfterValidator(with_port)] = ""
     bucket: str = ""
     prefix: str = ""
     region: str = "us-east-1"
@@ -103,11 +83,11 @@ class StoreSettings(_Strict):
     path_style: bool = True
     unsigned_payload: bool = True
     ca_file: str = ""
-    proxy: Annotated[str, AfterValidator(_proxy)] = Field(default="", repr=False)
+    proxy: Annotated[str, AfterValidator(proxy_url)] = Field(default="", repr=False)
     folder: str = ""
 
 
-class LogSettings(_Strict):
+class LogSettings(Strict):
     """How the log on stderr looks."""
 
     format: Literal["text", "json"] = "text"
@@ -134,6 +114,8 @@ class Settings(BaseSettings):
     # S3 takes parts of 5 MiB to 5 GiB; a worker holds about two parts for each slot in memory.
     part_size: ByteSize = Field(default=ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
     docker_config: str = ""
+    auth_files: tuple[str, ...] = ()
+    credential_helpers: tuple[str, ...] = ()
     registries: str = ""
     allow_hosts: tuple[str, ...] = ()
     store: StoreSettings = StoreSettings()
@@ -152,6 +134,11 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @property
+    def login_files(self) -> tuple[str, ...]:
+        """The files of logins to look into, in order."""
+        return (self.docker_config, *self.auth_files) if self.docker_config else self.auth_files
+
+    @property
     def broker(self) -> str:
         """The broker's URL: `broker_url`, or the ledger's own database.
 
@@ -165,46 +152,6 @@ class Settings(BaseSettings):
             database = parse_qs(parts.query).get("db", ["0"])[0]
             return f"redis+socket://{parts.path}?virtual_host={database}"
         return self.redis_url
-
-
-class RegistrySettings(_Strict):
-    """What `registries.toml` says of one host. The password comes from one of three places."""
-
-    plain_http: bool = False
-    private: bool = False
-    ca_file: str = ""
-    proxy: Annotated[str, AfterValidator(_proxy)] = Field(default="", repr=False)
-    max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
-    upload_mode: Literal["auto", "monolithic", "patch"] = "auto"
-    token_realms: tuple[str, ...] = ()
-    username: str = ""
-    password: SecretStr = SecretStr("")
-    password_file: str = ""
-    password_env: str = ""
-
-    @model_validator(mode="after")
-    def _one_password(self) -> Self:
-        ways = [bool(self.password.get_secret_value()), bool(self.password_file), bool(self.password_env)]
-        if sum(ways) > 1:
-            raise ValueError("give one of password, password_file and password_env")
-        if any(ways) != bool(self.username):
-            raise ValueError(
-                "a username needs one of password, password_file and password_env, and they need it"
-            )
-        if self.plain_http and self.ca_file:
-            raise ValueError("plain_http has no certificate to check: drop plain_http or ca_file")
-        return self
-
-    def read_password(self) -> str:
-        """The password from whichever place holds it, "" when that is empty or missing."""
-        if self.password_env:
-            return os.environ.get(self.password_env, "")
-        if self.password_file:
-            try:
-                return Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError):
-                return ""
-        return self.password.get_secret_value()
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +273,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _expanded(key: str, value: Any, folder: Path) -> Any:
     is_path = key in _PATHS or key.rpartition(".")[2] in _PATHS
+    if is_path and isinstance(value, list | tuple):
+        return [_expanded(key, one, folder) for one in value]
     if not (is_path and isinstance(value, str) and value):
         return value
     return str(folder / Path(value).expanduser())

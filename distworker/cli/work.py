@@ -43,7 +43,7 @@ def settings(run: Run) -> Config:
 def with_plain_http(config: Config, hosts: Iterable[str]) -> Config:
     """`config`, with http instead of https to `hosts`; raises InvalidReference for what is no host."""
     from distworker.reference import parse_host  # noqa: PLC0415 - see the module text
-    from distworker.settings import RegistrySettings  # noqa: PLC0415
+    from distworker.settings_registry import RegistrySettings  # noqa: PLC0415
 
     tables = dict(config.registries)
     for text in hosts:

@@ -7,13 +7,13 @@ are those of the OCI distribution spec.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from distworker.digest import Digest, Verified
-from distworker.manifest import Manifest
+from distworker.manifest import Descriptor, Manifest
 
 #: One piece of a blob, as read; valid only until the next piece is asked for.
 Chunk: TypeAlias = bytes | bytearray | memoryview
@@ -77,20 +77,29 @@ class Registry(Protocol):
         """HEAD by tag or digest; None when the registry says 404."""
         ...
 
-    def get_manifest(self, repository: str, reference: str) -> Manifest:
-        """The manifest, verified against `reference` when that is a digest; ManifestUnknown on 404."""
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
+        """The manifest, verified against `reference` when that is a digest; ManifestUnknown on 404.
+        `media_type`: what the descriptor with that digest states, for answers that name none or another.
+        """
         ...
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         """PUT the exact bytes under a tag or digest."""
         ...
 
-    def has_blob(self, repository: str, digest: Digest) -> bool:
-        """HEAD the blob; an unclear answer counts as no."""
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
+        """HEAD the blob; an unclear answer counts as no, and so does another `size` (bytes) if given."""
         ...
 
     def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
         """Read `size` bytes, resuming by Range where the connection breaks; BlobUnknown on 404."""
+        ...
+
+    def read_external(
+        self, urls: Sequence[str], digest: Digest, size: int
+    ) -> AbstractContextManager[BlobRead]:
+        """Read a layer from the `urls` of its descriptor, which may lead anywhere: only where somebody asked
+        for external layers, only after `read_blob` said BlobUnknown. Never with a login."""
         ...
 
     def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
@@ -120,6 +129,10 @@ class Registry(Protocol):
 
     def tags(self, repository: str) -> Iterator[str]:
         """All tags, each once, in the registry's order; RepositoryUnknown on 404."""
+        ...
+
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Iterator[Descriptor]:
+        """What refers to a manifest (`subject`), each once, of one artifact type if given; often nothing."""
         ...
 
 

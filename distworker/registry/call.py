@@ -29,12 +29,17 @@ from distworker.registry.waits import READ_TIMEOUT, SEND_PIECE
 NETWORK_ERRORS: Final = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
+#: Asks caches on the way to fetch anew what they may have spoiled (RFC 9111, 5.2.1.4).
+PAST_CACHES: Final = {"Cache-Control": "no-cache"}
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One logical request.
 
     `body`: bytes are sent again on a retry; a factory is asked anew for each send and such a request is never
     retried below its verb. `timeout`: seconds to wait for the reply. `anonymous`: never with a credential.
+    `authorization`: sent to the home origin as it is, for APIs that send no challenge; a 401 is then a reply.
     """
 
     method: str
@@ -46,6 +51,8 @@ class Call:
     timeout: float = field(default_factory=lambda: READ_TIMEOUT)
     anonymous: bool = False
     once: bool = False  #: never retried in place
+    authorization: str | None = field(default=None, repr=False)
+    fresh: bool = False  #: on a connection of its own, since the last one may have been tampered with
 
     @property
     def streams(self) -> bool:
@@ -148,6 +155,11 @@ class Reply:
             fault = faults.from_exception(error, self.origin, self.where)
         # Raised out here, so that no exception that knows the address hangs below ours.
         raise fault
+
+    def quiet(self) -> Reply:
+        """This reply, its words left unread: a login's server may quote the secret that was sent."""
+        self._problem = faults.Problem()
+        return self
 
     @property
     def problem(self) -> faults.Problem:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
@@ -16,19 +16,26 @@ from typing import Final
 from distworker import __version__
 from distworker.digest import Digest
 from distworker.errors import InvalidReference
-from distworker.manifest import Manifest
+from distworker.manifest import Descriptor, Manifest
 from distworker.reference import needs_configuring
-from distworker.registry import blobs, manifests, mount, uploads
+from distworker.registry import blobs, external, manifests, mount, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
+from distworker.registry.budget import Budget
 from distworker.registry.credentials import CredentialSource, NoCredentials
 from distworker.registry.dialer import Dialer
 from distworker.registry.door import Wires
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF, HTTP
+from distworker.registry.learned import Facts, MemoryFacts
 from distworker.registry.listing import tags as listing
+from distworker.registry.listing.base import Listing
+from distworker.registry.listing.choose import listing_for
+from distworker.registry.listing.ecr import connector
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
+from distworker.registry.providers import quirks_of
+from distworker.registry.referrers import Referrers
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
@@ -41,11 +48,24 @@ class Client:
     """One registry origin, one credential. See `base.Registry` for what each verb promises."""
 
     def __init__(
-        self, at: Endpoint, profile: HostProfile, chunk: int, sleep: Callable[[float], None] = time.sleep
+        self,
+        at: Endpoint,
+        profile: HostProfile,
+        chunk: int,
+        sleep: Callable[[float], None] = time.sleep,
+        learned: Facts | None = None,
+        api: Callable[[str], HTTP] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at = at
+        self._profile = profile
+        self._learned: Facts = MemoryFacts() if learned is None else learned
+        self._api = api or (lambda _: at.http)
+        self._listings: dict[str, Listing] = {}
         self._chunk = chunk
         self._sleep = sleep
+        self._clock = clock
+        self._referrers = Referrers(at, trusted=at.quirks.digest_header_trusted, clock=clock)
         self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
 
     def __repr__(self) -> str:
@@ -62,23 +82,41 @@ class Client:
 
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
         """HEAD by tag or digest; None when there is none."""
-        return manifests.head_manifest(self._at, repository, reference)
+        return manifests.head_manifest(
+            self._at,
+            repository,
+            reference,
+            head=self._at.quirks.head_manifests,
+            trusted=self._at.quirks.digest_header_trusted,
+        )
 
-    def get_manifest(self, repository: str, reference: str) -> Manifest:
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         """The manifest, verified."""
-        return manifests.get_manifest(self._at, repository, reference)
+        trusted = self._at.quirks.digest_header_trusted
+        return manifests.get_manifest(self._at, repository, reference, media_type, trusted=trusted)
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         """PUT the exact bytes under a tag or digest."""
         manifests.put_manifest(self._at, repository, reference, manifest)
 
-    def has_blob(self, repository: str, digest: Digest) -> bool:
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         """HEAD the blob."""
-        return blobs.has_blob(self._at, repository, digest)
+        return blobs.has_blob(self._at, repository, digest, size)
 
     def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
         """Read the blob, resuming where the connection breaks."""
-        return blobs.BlobStream(self._at, repository, digest, size, chunk=self._chunk, sleep=self._sleep)
+        call = blobs.blob_call(self._at, repository, digest)
+        return blobs.BlobStream(
+            self._at, call, digest, size, chunk=self._chunk, sleep=self._sleep, clock=self._clock
+        )
+
+    def read_external(
+        self, urls: Sequence[str], digest: Digest, size: int
+    ) -> AbstractContextManager[BlobRead]:
+        """Read a layer from the `urls` of its descriptor, as a stranger."""
+        return external.read_external(
+            self._at, urls, digest, size, chunk=self._chunk, sleep=self._sleep, clock=self._clock
+        )
 
     def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
         """Mount from `source`; a session when that was refused."""
@@ -105,7 +143,23 @@ class Client:
 
     def tags(self, repository: str) -> Iterator[str]:
         """All tags, each once."""
-        return listing.tags(self._at, repository)
+        return listing.tags(self._at, repository, self._at.quirks)
+
+    def listing(self) -> Listing:
+        """What lists repositories and digests here: the product's own API where it has one."""
+        name = self._at.quirks.list_api  # may change once, when the registry's challenge names its product
+        if name not in self._listings:
+            ecr = connector(self._profile.proxy, self._profile.ca_file)
+            self._listings[name] = listing_for(self._at, self._api, ecr)
+        return self._listings[name]
+
+    def budget(self) -> Budget | None:
+        """The counted limit that this registry told last; None when it told none."""
+        return self._at.http.budget.value
+
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Iterator[Descriptor]:
+        """What refers to a manifest."""
+        return self._referrers.list(repository, digest, artifact_type)
 
 
 class RegistryPool:
@@ -114,6 +168,7 @@ class RegistryPool:
     `profiles` by `host[:port]`; a host without one gets the defaults. `chunk`: bytes per read, 1-4 MiB.
     `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
+    `learned`: where facts about registries are remembered, one memory for all clients if not given.
     """
 
     def __init__(
@@ -129,7 +184,9 @@ class RegistryPool:
         policy: AddressPolicy | None = None,
         trust_named: bool = False,
         wires: Wires | None = None,
+        learned: Facts | None = None,
     ) -> None:
+        self._learned: Facts = MemoryFacts() if learned is None else learned
         self._policy = policy or AddressPolicy()
         self._trust_named = trust_named
         self._wires = wires
@@ -158,7 +215,8 @@ class RegistryPool:
 
     def profile(self, host: str) -> HostProfile:
         """What is configured for `host`."""
-        return self._profiles.get(canonical_host(host), HostProfile())
+        name = canonical_host(host)
+        return self._profiles.get(name) or HostProfile(quirks=quirks_of(name))
 
     def close(self) -> None:
         """Close all idle connections; clients stay usable."""
@@ -171,7 +229,7 @@ class RegistryPool:
         profile = self.profile(host)
         origin = endpoint(host, profile)
         if credential:
-            self._credentials.find(host, credential)  # an unknown id is told now, not at the first 401
+            self._credentials.check(host, credential)  # an unknown id is told now, not at the first 401
         dialer = Dialer(
             self._reach(origin, profile),
             home=(origin.host, origin.port),
@@ -182,25 +240,35 @@ class RegistryPool:
             clock=self._clock,
         )
         self._dialers.append(dialer)
-        http = HTTP(
-            origin,
-            trusted_realms(origin, profile),
-            find=lambda: self._credentials.find(host, credential),
-            dialer=dialer,
-            user_agent=self._user_agent,
-            backoff=self._backoff,
-            sleep=self._sleep,
-            clock=self._clock,
-        )
-        return Client(Endpoint(host, http), profile, self._chunk, self._sleep)
+
+        def http(to: Origin, realms: frozenset[Origin]) -> HTTP:
+            return HTTP(
+                to,
+                realms,
+                find=lambda: self._credentials.find(host, credential),
+                dialer=dialer,
+                user_agent=self._user_agent,
+                backoff=self._backoff,
+                sleep=self._sleep,
+                clock=self._clock,
+            )
+
+        def api(named: str) -> HTTP:
+            # Table or operator named this host: it is the one that this HTTP may show the login to.
+            to = origin_of(f"{origin.scheme}://{named}") if named else origin
+            return http(to, frozenset({to}))
+
+        at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
+        return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock)
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
-        """What this registry's connections may reach: a private one, itself and the token servers that were
-        named for it, but never another private registry.
+        """What this registry's connections may reach: a private one, itself and the token servers and API
+        that were named for it, but never another private registry.
         """
         if not (profile.private or self._trust_named):
             return self._policy
-        named = [origin, *(origin_of(f"{origin.scheme}://{realm}") for realm in profile.token_realms)]
+        hosts = [*profile.token_realms, *filter(None, [profile.quirks.api_host])]
+        named = [origin, *(origin_of(f"{origin.scheme}://{host}") for host in hosts)]
         own = tuple(Allowed(one.host, one.port) for one in named)
         return replace(self._policy, allowed=(*self._policy.allowed, *own))
 

@@ -1,43 +1,58 @@
 """Credentials: secrets that know where they may go.
 
-A `Credential` is bound to origins and cannot put itself into a header for any other; its
-repr is masked. A `CredentialSource` finds one by host or by the id an operator gave it. Files are read at
-use, so that a rotated password is seen, and read again only when they changed. Nothing here looks at the
-environment or runs a helper: a service reads only what its operator named.
+A `Credential` is bound to origins and cannot put itself into a header for any other; nothing that prints,
+formats or pickles shows it. A `CredentialSource` finds one by host and repository, or by the id an operator
+gave it, and is told when a registry no longer takes what it found. Files are read at use, so that a rotated
+password is seen. Nothing here looks at the environment: a service reads only what its operator named. How
+logins are made lies in `logins/`: files of other tools, credential helpers, and the ways of single
+providers.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import json
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import NoReturn, Protocol
 
 from distworker.errors import ConfigInvalid, RealmRefused
+from distworker.registry.logins.files import PHASE, read_secret
 from distworker.registry.profiles import canonical_host
 from distworker.registry.urls import Origin
 
-#: A docker config is small; anything larger is the wrong file.
-_FILE_MAX = 1 << 20
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Credential:
-    """One login and the origins that may see it."""
+    """One login and the origins that may see it.
+
+    `identity_token` is for token servers only, `registry_token` a ready bearer token. Without origins it goes
+    nowhere; `bound_to` gives it some.
+    """
 
     username: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    registry_token: str = field(default="", repr=False)
+    password: str = ""
+    identity_token: str = ""
+    registry_token: str = ""
     origins: frozenset[Origin] = frozenset()
 
+    def __repr__(self) -> str:
+        # Not even the user: GitHub takes a token in the place of the name.
+        places = ", ".join(sorted(map(str, self.origins))) or "nowhere yet"
+        return f"Credential(*** for {places})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a credential does not travel: send its id, and find it again where it is used")
+
     def bound_to(self, origins: frozenset[Origin]) -> Credential:
-        """The same login, for these origins only."""
+        """The same login, for these origins only.
+
+        Raises:
+            RealmRefused: it is bound already, and not to all of these.
+        """
+        if self.origins:
+            for origin in sorted(origins - self.origins, key=str):
+                self._check(origin)
         return replace(self, origins=origins)
 
     def basic(self, origin: Origin) -> str:
@@ -50,6 +65,11 @@ class Credential:
         """The operator's ready-made registry token for `origin`."""
         self._check(origin)
         return f"Bearer {self.registry_token}"
+
+    def secret(self, origin: Origin) -> str:
+        """The bare password, for an API of `origin` that takes it in another form than Basic."""
+        self._check(origin)
+        return self.password or self.identity_token
 
     def refresh_token(self, origin: Origin) -> str:
         """The identity token, for the token server at `origin`."""
@@ -64,14 +84,55 @@ class Credential:
 
     def _check(self, origin: Origin) -> None:
         if origin not in self.origins:
-            raise RealmRefused(f"a credential may not be sent to {origin.netloc}", registry=origin.netloc)
+            raise RealmRefused(
+                f"a credential may not be sent to {origin.netloc}", phase=PHASE, registry=origin.netloc
+            )
+
+
+class Way(Protocol):
+    """One way to log in that an operator configured, and the hosts it is for."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """`host[:port]` of each registry that may get this login."""
+        ...
+
+    def open(self, host: str, name: str) -> Credential:
+        """The login for `host`, read or made now; `name` is how errors call it.
+
+        Raises:
+            ConfigInvalid: a file or key of the operator's cannot be used.
+            TransferError: the provider that makes it refuses, or is away.
+        """
+        ...
+
+    def refused(self, host: str, credential: Credential) -> None:
+        """The registry no longer takes `credential`: the next `open` makes another, if it can."""
+        ...
+
+
+class LoginFile(Protocol):
+    """A file of logins that another tool wrote. See `logins/authfile.py`."""
+
+    def find(self, host: str, repository: str) -> Credential | None:
+        """The login for `repository` on `host`, or for all of `host`."""
+        ...
+
+    def blocked(self, host: str, repository: str) -> str:
+        """Why a login that the file promises for `host` cannot be had, as a sentence; "" if there is none."""
+        ...
+
+    def refused(self, host: str, credential: Credential) -> None:
+        """The registry no longer takes `credential`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What an operator wrote for one credential: the hosts it is for and where the secret stands.
+    """A user and a password that an operator wrote down, and the hosts they are for.
 
-    `password_file` is read at use, its final newline dropped; it wins over `password`.
+    `username_file` and `password_file` are read at use, their final newline dropped, and win over `username`
+    and `password`.
     """
 
     hosts: tuple[str, ...]
@@ -79,16 +140,48 @@ class Login:
     password: str = field(default="", repr=False)
     password_file: str = ""
     identity_token: str = field(default="", repr=False)
+    username_file: str = ""
+
+    def open(self, host: str, name: str) -> Credential:
+        """See `Way.open`."""
+        username = self._read(self.username_file, "username_file", host, name) or self.username
+        password = self._read(self.password_file, "password_file", host, name) or self.password
+        if ":" in username:
+            raise ConfigInvalid(
+                f"credential {name!r}: a user name with a colon cannot be sent (RFC 7617); correct it",
+                field="username",
+                phase=PHASE,
+                registry=host,
+            )
+        return Credential(username=username, password=password, identity_token=self.identity_token)
+
+    def refused(self, host: str, credential: Credential) -> None:
+        """Nothing to forget: files are read at each use."""
+
+    def _read(self, path: str, key: str, host: str, name: str) -> str:
+        return read_secret(path, host, name, key) if path else ""
 
 
 class CredentialSource(Protocol):
     """Where credentials are found."""
 
-    def find(self, host: str, name: str = "") -> Credential | None:
-        """The credential called `name` if it is for `host`; with no name, the host's own one or None.
+    def find(self, host: str, name: str = "", repository: str = "") -> Credential | None:
+        """The credential called `name` if it is for `host`; with no name, the one of `repository`, or the
+        host's own one, or None.
 
         Raises:
             ConfigInvalid: no such name, not for this host, or its file cannot be used.
+            TransferError: the provider that makes it refuses, or is away.
+        """
+        ...
+
+    def check(self, host: str, name: str) -> None:
+        """Raise ConfigInvalid for a `name` that is not defined, or not for `host`; nothing is made."""
+        ...
+
+    def refused(self, host: str, name: str, repository: str, credential: Credential) -> None:
+        """The registry says that this login expired: what was made or remembered is dropped, so that the next
+        `find` makes anew. Never raises.
         """
         ...
 
@@ -96,165 +189,76 @@ class CredentialSource(Protocol):
 class NoCredentials:
     """Everyone is anonymous."""
 
-    def find(self, host: str, name: str = "") -> Credential | None:
+    def find(self, host: str, name: str = "", repository: str = "") -> Credential | None:
         """None; a name is an error, since nobody defined it."""
-        if name:
-            raise ConfigInvalid(
-                f"credential {name!r} is not defined; name it in registries.toml", field="credential"
-            )
+        self.check(host, name)
         return None
+
+    def check(self, host: str, name: str) -> None:
+        """See `CredentialSource.check`."""
+        if name:
+            raise _undefined(name)
+
+    def refused(self, host: str, name: str, repository: str, credential: Credential) -> None:
+        """Nothing was found, so nothing is dropped."""
 
 
 class ConfiguredCredentials:
-    """Logins by id, and docker config files in the order given; logins win over files."""
+    """Logins by id, and files of logins in the order given; logins win over files."""
 
-    def __init__(self, logins: Mapping[str, Login] | None = None, files: Sequence[Path | str] = ()) -> None:
+    def __init__(self, logins: Mapping[str, Way] | None = None, files: Sequence[LoginFile] = ()) -> None:
         self._logins = dict(logins or {})
-        self._files = [DockerConfig(Path(file)) for file in files]
+        self._files = tuple(files)
 
-    def find(self, host: str, name: str = "") -> Credential | None:
+    def find(self, host: str, name: str = "", repository: str = "") -> Credential | None:
         """See `CredentialSource.find`."""
-        wanted = canonical_host(host)
-        if name:
-            return self._named(wanted, name)
-        for key, login in self._logins.items():
-            if wanted in {canonical_host(one) for one in login.hosts}:
-                return _open(key, login)
+        wanted = canonical_host(host.lower())
+        way = self._way(wanted, name)
+        if way is not None:
+            return way[1].open(wanted, way[0])
         for file in self._files:
-            found = file.find(wanted)
+            found = file.find(wanted, repository)
             if found is not None:
                 return found
+        for file in self._files:
+            reason = file.blocked(wanted, repository)
+            if reason:
+                raise ConfigInvalid(reason, field="credential_helpers", phase=PHASE, registry=wanted)
         return None
 
-    def _named(self, host: str, name: str) -> Credential:
-        login = self._logins.get(name)
-        if login is None:
-            raise ConfigInvalid(
-                f"credential {name!r} is not defined; name it in registries.toml", field="credential"
-            )
-        if host not in {canonical_host(one) for one in login.hosts}:
+    def check(self, host: str, name: str) -> None:
+        """See `CredentialSource.check`."""
+        if name:
+            self._way(canonical_host(host.lower()), name)
+
+    def refused(self, host: str, name: str, repository: str, credential: Credential) -> None:
+        """See `CredentialSource.refused`."""
+        wanted = canonical_host(host.lower())
+        for login in self._logins.values():
+            if wanted in _hosts(login):
+                login.refused(wanted, credential)
+        for file in self._files:
+            file.refused(wanted, credential)
+
+    def _way(self, host: str, name: str) -> tuple[str, Way] | None:
+        if not name:
+            return next((pair for pair in self._logins.items() if host in _hosts(pair[1])), None)
+        way = self._logins.get(name)
+        if way is None:
+            raise _undefined(name)
+        if host not in _hosts(way):
             raise ConfigInvalid(
                 f"credential {name!r} is not for {host}; add the host to it in registries.toml",
                 field="credential",
             )
-        return _open(name, login)
+        return name, way
 
 
-class DockerConfig:
-    """The `auths` of a docker `config.json` (also a Kubernetes `.dockerconfigjson`); a missing file has none.
-
-    Keys match on host and port exactly; `https://host/v1/` counts as `host`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int] | None = None
-        self._auths: dict[str, Credential] = {}
-
-    def find(self, host: str) -> Credential | None:
-        """The entry for `host`, the names of Docker Hub being one."""
-        with self._lock:
-            self._refresh()
-            return self._auths.get(canonical_host(host))
-
-    def _refresh(self) -> None:
-        try:
-            stat = self._path.stat()
-            seen = (stat.st_mtime_ns, stat.st_size)
-            if seen == self._seen:
-                return
-            text = _read(self._path)
-        except FileNotFoundError:
-            self._seen, self._auths = None, {}
-            return
-        except OSError as error:
-            raise ConfigInvalid(
-                f"cannot read {self._path}: {error.strerror}", field="docker_config"
-            ) from None
-        self._auths = _parse_auths(text, self._path)
-        self._seen = seen
+def _hosts(way: Way) -> set[str]:
+    return {canonical_host(host.lower()) for host in way.hosts}
 
 
-def _open(name: str, login: Login) -> Credential:
-    password = login.password
-    if login.password_file:
-        try:
-            password = _read(Path(login.password_file)).rstrip("\r\n")
-        except OSError as error:
-            raise ConfigInvalid(
-                f"credential {name!r}: cannot read its password file {login.password_file}: {error.strerror}",
-                field="password_file",
-            ) from None
-    return Credential(username=login.username, password=password, identity_token=login.identity_token)
-
-
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(_FILE_MAX + 1)
-    if len(data) > _FILE_MAX:
-        raise ConfigInvalid(f"{path} is larger than any credential file; name another file")
-    text = _text(data)
-    if text is None:
-        raise ConfigInvalid(f"{path} is not UTF-8 text")
-    return text
-
-
-def _text(data: bytes) -> str | None:
-    """None when it is not UTF-8. No parser's error may hang below ours: it would hold the secret."""
-    with contextlib.suppress(ValueError):
-        return data.decode()
-    return None
-
-
-def _json(text: str) -> Any:
-    with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(text)
-    return None
-
-
-def _parse_auths(text: str, path: Path) -> dict[str, Credential]:
-    document = _json(text)
-    if not isinstance(document, dict):
-        raise ConfigInvalid(f"{path} is not a JSON object", field="docker_config")
-    auths = document.get("auths")
-    found: dict[str, Credential] = {}
-    for key, entry in (auths if isinstance(auths, dict) else {}).items():
-        host = _host_of(key)
-        credential = _entry(entry, key, path) if host and isinstance(entry, dict) else None
-        if credential is not None:
-            found.setdefault(canonical_host(host), credential)
-    return found
-
-
-def _host_of(key: str) -> str:
-    """The host of an `auths` key; "" for a namespace key (`host/team`), which is for less than the host."""
-    rest = key.split("://", 1)[-1]
-    host, _, path = rest.partition("/")
-    return host if path.strip("/") in {"", "v1", "v2"} else ""
-
-
-def _entry(entry: Mapping[str, Any], key: str, path: Path) -> Credential | None:
-    text = {name: value for name, value in entry.items() if isinstance(value, str)}
-    username, password = text.get("username", ""), text.get("password", "")
-    if text.get("auth"):
-        username, password = _split(text["auth"], key, path)
-    credential = Credential(
-        username=username,
-        password=password,
-        identity_token=text.get("identitytoken", ""),
-        registry_token=text.get("registrytoken", ""),
+def _undefined(name: str) -> ConfigInvalid:
+    return ConfigInvalid(
+        f"credential {name!r} is not defined; name it in registries.toml", field="credential"
     )
-    empty = not (credential.password or credential.identity_token or credential.registry_token)
-    return None if empty else credential
-
-
-def _split(auth: str, key: str, path: Path) -> tuple[str, str]:
-    """user and password of base64 `user:password`; the password may hold colons, docker pads with NULs."""
-    plain: str | None = None
-    with contextlib.suppress(ValueError):
-        plain = base64.b64decode(auth, validate=True).decode().strip("\0")
-    if plain is None:
-        raise ConfigInvalid(f"{path}: the auth of {key} is not base64 text", field="docker_config")
-    username, _, password = plain.partition(":")
-    return username, password

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from distworker.digest import Digest
 from distworker.reference import parse_repository, parse_tag
 from distworker.registry.faults import Where
 from distworker.registry.http import HTTP
+from distworker.registry.providers import recognised
+from distworker.registry.quirks import Quirks
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,12 @@ class Endpoint:
 
     registry: str  #: host[:port] as in references
     http: HTTP
+    stated: Quirks = field(default_factory=Quirks)  #: what table and operator say
+
+    @property
+    def quirks(self) -> Quirks:
+        """How it differs from the specification, as far as is known by now: its challenge names some."""
+        return recognised(self.stated, self.http.auth.known)
 
     def where(self, phase: str, repository: str = "", reference: str = "") -> Where:
         """What an error will say."""
@@ -40,9 +48,20 @@ class Endpoint:
         url = f"{self._name(repository)}/blobs/uploads/"
         return f"{url}?{urlencode(query)}" if query else url
 
-    def tags(self, repository: str, page: int) -> str:
-        """The first page of tags."""
-        return f"{self._name(repository)}/tags/list?n={page}"
+    def tags(self, repository: str, page: int, last: str = "") -> str:
+        """The first page of tags, or the one behind `last`."""
+        query = {"n": str(page), **({"last": last} if last else {})}
+        return f"{self._name(repository)}/tags/list?{urlencode(query)}"
+
+    def catalog(self, page: int, last: str = "") -> str:
+        """The first page of repositories, or the one behind `last`."""
+        query = {"n": str(page), **({"last": last} if last else {})}
+        return f"{self.http.origin}/v2/_catalog?{urlencode(query)}"
+
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> str:
+        """What refers to a manifest, of one artifact type if given."""
+        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
+        return f"{self._name(repository)}/referrers/{Digest.parse(digest)}{query}"
 
     def _name(self, repository: str) -> str:
         return f"{self.http.origin}/v2/{parse_repository(repository)}"

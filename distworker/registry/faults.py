@@ -20,6 +20,7 @@ from distworker.errors import (
     BlobUnknown,
     Denied,
     DigestMismatch,
+    DistworkerError,
     InternalError,
     ManifestInvalid,
     ManifestTooLarge,
@@ -68,6 +69,7 @@ _MISSING: Final[dict[str, type[TransferError]]] = {
     "get manifest": ManifestUnknown,
     "head blob": BlobUnknown,
     "get blob": BlobUnknown,
+    "get external layer": BlobUnknown,
     "send blob": UploadSessionLost,
     "commit blob": UploadSessionLost,
 }
@@ -214,11 +216,11 @@ def located(error: TransferError, where: Where) -> TransferError:
     return error
 
 
-def prefixed(error: TransferError, where: Where) -> TransferError:
+def prefixed(error: DistworkerError, where: Where) -> DistworkerError:
     """`error` from a lower floor, saying where it happened."""
     advice = "; what the registry keeps there is damaged, push the image to it again"
     words = f"{where}: {error.message}{advice if isinstance(error, DigestMismatch) else ''}"
-    return located(type(error)(words, retry=error.retry, **error.fields), where)
+    return type(error)(words, retry=error.retry, **{**where.fields, **error.fields})
 
 
 def wrong_body_length(expected: int) -> InternalError:
@@ -289,7 +291,7 @@ def _missing(phase: str, code: str) -> tuple[type[TransferError], str]:
     kind = _MISSING.get(phase, RepositoryUnknown)
     if phase in {"send blob", "commit blob"} and code == "NAME_UNKNOWN":
         kind = RepositoryUnknown
-    if kind is RepositoryUnknown and phase != "list tags":
+    if kind is RepositoryUnknown and not phase.startswith("list "):
         return kind, "some registries want the repository created first"
     return kind, _ADVICE.get(kind, "")
 

@@ -28,6 +28,7 @@ from distworker.errors import (
 from distworker.limits import REDIRECTS_MAX, SLEEP_MAX, TOKEN_BODY_MAX
 from distworker.registry import faults
 from distworker.registry.auth import Attempt, Authenticator
+from distworker.registry.budget import BudgetGauge
 from distworker.registry.call import NETWORK_ERRORS, Call, Reply, SentBody
 from distworker.registry.challenge import parse
 from distworker.registry.circuit import Circuit
@@ -71,6 +72,7 @@ class HTTP:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.origin = origin
+        self.budget = BudgetGauge()
         self.auth = Authenticator(
             origin, realms, find=find, send=self._send_token_request, probe=self._probe, clock=clock
         )
@@ -127,6 +129,8 @@ class HTTP:
     def _logged_in(self, call: Call) -> Reply:
         if call.anonymous:
             return self._redirected(call, "")
+        if call.authorization is not None:
+            return self._redirected(call, call.authorization)
         attempt: Attempt = self.auth.attempt(call.scopes, call.where)
         authorization = attempt.header()
         while True:
@@ -165,6 +169,32 @@ class HTTP:
             raise ProtocolError(f"{where}: the token server's answer is too long", **where.fields)
         return reply.status, body
 
+    def exchange(self, request: TokenRequest, where: Where) -> tuple[int, bytes]:
+        """Status and body of a request that makes a login: what is in it goes to that server or nowhere, so
+        no redirect is followed and no login added, and nothing the server says gets into an error.
+        """
+        headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
+        call = Call(request.method, request.url, where, headers=headers, body=request.body)
+
+        def run() -> Reply:
+            return self._raise_transient(self._once(call, call.url, dict(call.headers)).quiet())
+
+        try:
+            with self._patiently(where, run) as reply:
+                return self._unmoved(reply, where)
+        except TransferError as error:
+            raise faults.default_delay(faults.located(error, where), time.time()) from None
+
+    @staticmethod
+    def _unmoved(reply: Reply, where: Where) -> tuple[int, bytes]:
+        name = reply.origin.netloc
+        if reply.status in _REDIRECTS:
+            raise RedirectRefused(f"{where}: {name} redirects a login, which is refused", **where.fields)
+        body = reply.read(TOKEN_BODY_MAX + 1)
+        if len(body) > TOKEN_BODY_MAX:
+            raise ProtocolError(f"{where}: the answer of {name} is too long", **where.fields)
+        return reply.status, body
+
     # --- redirects ------------------------------------------------------------------------------------------
     def _redirected(self, call: Call, authorization: str) -> Reply:
         url, at_home, seen = call.url, not call.anonymous, {call.url}
@@ -172,6 +202,8 @@ class HTTP:
             at_home = at_home and origin_of(url) == self.origin
             self._check_abroad(origin_of(url), call.where)
             reply = self._once(call, url, self._headers(call, at_home, authorization))
+            if at_home:
+                self.budget.see(reply.header)
             target = reply.header("Location")
             if reply.status not in _REDIRECTS or not target:
                 return reply
@@ -230,6 +262,8 @@ class HTTP:
             headers["Content-Length"] = str(length)
         prepared = _prepare(call.method, url, headers, body if length else None)
         fault: BaseException
+        if call.fresh:
+            self._dialer.adapter().close()
         try:
             if self._dialer.proxies:
                 self._dialer.door.check_proxied(origin_of(url).host, origin_of(url).port)

@@ -1,45 +1,59 @@
 """Manifests: HEAD, GET and PUT, byte for byte.
 
 The bytes are hashed against the digest that was asked for; what headers say is checked too, and never
-believed instead. Nothing is ever re-serialised.
+believed instead (regclient GHSA-qv35-3gw6-8q4j). What HEAD says is a hint: whatever is odd about it is
+settled by a GET. Bytes that a cache or proxy spoiled are asked for once more, past both. Nothing is ever
+re-serialised, and nothing is decompressed.
 """
 
 from __future__ import annotations
+
+import logging
+from dataclasses import replace
 
 from distworker.digest import Digest
 from distworker.errors import (
     DigestMismatch,
     DistworkerError,
+    ManifestInvalid,
     ManifestTooLarge,
     NotARegistry,
     ProtocolError,
     TransferError,
+    Unavailable,
+    UnsupportedDigest,
+    clean,
 )
 from distworker.limits import MANIFEST_MAX_PULL, MANIFEST_MAX_PUSH
-from distworker.manifest import Manifest, parse_manifest
-from distworker.mediatypes import ACCEPT, bare
+from distworker.manifest import Manifest, parse_manifest, verify_manifest
+from distworker.mediatypes import ACCEPT, ACCEPTED, bare
 from distworker.registry import faults, scopes
 from distworker.registry.base import ManifestHead
-from distworker.registry.call import Call, Reply
+from distworker.registry.call import PAST_CACHES, Call, Reply
 from distworker.registry.endpoint import Endpoint
+from distworker.registry.faults import Where
 from distworker.registry.ping import explained
 
+_LOG = logging.getLogger(__name__)
 
-def head_manifest(at: Endpoint, repository: str, reference: str) -> ManifestHead | None:
+
+def head_manifest(
+    at: Endpoint, repository: str, reference: str, *, head: bool = True, trusted: bool = True
+) -> ManifestHead | None:
     """What the registry says is under `reference`; None when it says 404.
 
-    A registry whose HEAD is no use (405, no digest, a storage host that signs only GET) is asked with GET.
+    A registry whose HEAD is no use (405, 403, no digest, a storage host that signs only GET) is asked with
+    GET. `head`: is HEAD worth a try there at all? `trusted`: is its Docker-Content-Digest usually right?
     """
-    call = _call(at, "HEAD", "head manifest", repository, reference)
-    with at.http.send(call) as reply:
-        if reply.status == 404:
-            return None
-        digest = _stated_digest(reply)
-        media_type = bare(reply.header("Content-Type"))
-        if reply.status == 200 and digest and media_type and reply.length:
-            return ManifestHead(digest, media_type, reply.length)
+    if head:
+        with at.http.send(_call(at, "HEAD", "head manifest", repository, reference)) as reply:
+            if reply.status == 404 and reply.origin == at.http.origin:
+                return None
+            hint = _hint(reply, _asked(reference), trusted)
+        if hint is not None:
+            return hint
     try:
-        manifest = get_manifest(at, repository, reference)
+        manifest = get_manifest(at, repository, reference, trusted=trusted)
     except TransferError as error:
         if error.fields.get("status") == 404:
             return None
@@ -47,18 +61,28 @@ def head_manifest(at: Endpoint, repository: str, reference: str) -> ManifestHead
     return ManifestHead(manifest.digest, manifest.media_type, len(manifest.raw))
 
 
-def get_manifest(at: Endpoint, repository: str, reference: str) -> Manifest:
+def get_manifest(
+    at: Endpoint, repository: str, reference: str, media_type: str = "", *, trusted: bool = True
+) -> Manifest:
     """The manifest under `reference`, its bytes proven.
+
+    `media_type` is what the descriptor that led here states; it counts only when `reference` is its digest.
+    `trusted`: a Docker-Content-Digest that differs from the bytes means wrong bytes, not a wrong header.
 
     Raises:
         ManifestUnknown: 404. DigestMismatch: other bytes than the digest asked for, twice, or than the header
-        says. ManifestTooLarge, ManifestInvalid, Schema1Unsupported: what came cannot be used.
+        says. ManifestTooLarge, ManifestInvalid, Schema1Unsupported, UnsupportedDigest: what came cannot be
+        used.
     """
-    try:
-        return _get(at, repository, reference)
-    except DigestMismatch:
-        # A cache or proxy may have mangled it once; a second time it is what the registry has (2.5).
-        return _get(at, repository, reference)
+    call = _call(at, "GET", "get manifest", repository, reference)
+    spoiled: TransferError
+    # A cache or proxy may have mangled it once; a second time it is what the registry has.
+    for again in (call, replace(call, headers={**call.headers, **PAST_CACHES}, fresh=True)):
+        try:
+            return _get(at, again, _asked(reference), media_type, trusted)
+        except _Spoiled as error:
+            spoiled = error.error
+    raise spoiled
 
 
 def put_manifest(at: Endpoint, repository: str, reference: str, manifest: Manifest) -> None:
@@ -96,30 +120,79 @@ def put_manifest(at: Endpoint, repository: str, reference: str, manifest: Manife
             )
 
 
-def _get(at: Endpoint, repository: str, reference: str) -> Manifest:
-    call = _call(at, "GET", "get manifest", repository, reference)
+class _Spoiled(Exception):
+    """What came is not what the registry holds, so it is worth asking once more."""
+
+    def __init__(self, error: TransferError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _get(at: Endpoint, call: Call, asked: Digest | None, media_type: str, trusted: bool) -> Manifest:
     with at.http.send(call) as reply:
         if reply.status != 200:
             raise explained(at, reply.error())
-        if bare(reply.header("Content-Type")) == "text/html":
+        content_type = reply.header("Content-Type")
+        if bare(content_type) == "text/html":
             raise NotARegistry(
                 f"{reply.where}: {at.registry} answers with a web page, so it is none; check the host name",
                 **reply.where.fields,
                 status=reply.status,
             )
-        raw = _bounded(reply)
+        try:
+            raw = _bounded(reply)
+        except Unavailable as error:
+            raise _Spoiled(error) from None
         stated = _stated_digest(reply)
-        content_type = reply.header("Content-Type")
-    asked = Digest.parse(reference) if ":" in reference else None
+        encoding = reply.header("Content-Encoding").strip().lower()
     try:
-        manifest = parse_manifest(raw, content_type, asked)
-    except TransferError as error:
-        raise faults.prefixed(error, call.where) from None
-    if stated and stated.algorithm == manifest.digest.algorithm and stated != manifest.digest:
-        raise DigestMismatch(
-            f"{call.where}: the registry says {stated} and sends {manifest.digest}", **call.where.fields
+        _vouched(raw, stated, asked, trusted, call.where)
+        return parse_manifest(raw, content_type, asked, media_type)
+    except (TransferError, UnsupportedDigest) as error:
+        found = faults.prefixed(error, call.where)
+    if encoding not in {"", "identity"}:
+        # What is in it is not looked at: that is how a small answer would become a large one.
+        raise ManifestInvalid(
+            f"{call.where}: the answer was compressed on the way ({clean(encoding, 20)}), "
+            "which was not asked for",
+            **call.where.fields,
         )
-    return manifest
+    raise _Spoiled(found) if isinstance(found, DigestMismatch) else found
+
+
+def _vouched(raw: bytes, stated: Digest | None, asked: Digest | None, trusted: bool, where: Where) -> None:
+    """The header's digest agrees with the bytes, whatever its algorithm; the digest asked for comes first."""
+    if stated is None or stated == asked:
+        return
+    if asked is not None:
+        verify_manifest(raw, asked)
+    try:
+        verify_manifest(raw, stated)
+    except DigestMismatch:
+        if trusted:
+            raise DigestMismatch(f"the registry says {stated} and sends other bytes") from None
+        _LOG.warning("%s: the registry says it is %s and sends other bytes", where, stated)
+
+
+def _asked(reference: str) -> Digest | None:
+    """The digest that was asked for; None for a tag."""
+    return Digest.parse(reference) if ":" in reference else None
+
+
+def _hint(reply: Reply, asked: Digest | None, trusted: bool) -> ManifestHead | None:
+    """What a HEAD says; None when it is not enough, or not to be believed."""
+    stated = _stated_digest(reply)
+    media_type = bare(reply.header("Content-Type"))
+    if reply.status != 200 or not media_type or not reply.length:
+        return None
+    if asked is None:
+        digest = stated if trusted else None
+    else:
+        # Asked by digest, the question was only whether it is there.
+        contradicts = stated is not None and stated.algorithm == asked.algorithm and stated != asked
+        known = stated is not None or media_type in ACCEPTED
+        digest = asked if known and not contradicts else None
+    return ManifestHead(digest, media_type, reply.length) if digest else None
 
 
 def _call(at: Endpoint, method: str, phase: str, repository: str, reference: str) -> Call:

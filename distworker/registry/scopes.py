@@ -44,6 +44,11 @@ def push(repository: str) -> Scope:
     return Scope("repository", repository, ("pull", "push"))
 
 
+def catalog() -> Scope:
+    """Listing the repositories of a registry."""
+    return Scope("registry", "catalog", ("*",))
+
+
 def united(needed: tuple[Scope, ...], offered: Iterable[str]) -> tuple[Scope, ...]:
     """`needed`, widened by what a challenge offers for the very same repositories; wider wishes are
     ignored.

@@ -43,6 +43,13 @@ FREE_RECONNECT_BYTES: Final = 1 << 20
 FREE_RECONNECT_SECONDS: Final = 60.0
 #: Reconnects of one blob in all, however much progress each made.
 RECONNECTS_MAX: Final = 50
+#: Seconds after which a blob is not reconnected to any more: an hour, and what its bytes take at 50 KiB/s.
+BLOB_SECONDS_BASE: Final = 3600.0
+BLOB_SECONDS_PER_BYTE: Final = 1 / (50 << 10)
+#: Seconds before a blob that vanished while it was read is asked for once more.
+VANISHED_WAIT: Final = 1.5
+#: Seconds a repository is not asked again for the referrers API that it lacks.
+REFERRERS_MEMORY: Final = 300.0
 #: Upload sessions opened for one blob before it is given back.
 SESSIONS_MAX: Final = 3
 

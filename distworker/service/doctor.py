@@ -8,6 +8,8 @@ differs.
 
 from __future__ import annotations
 
+import contextlib
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -86,12 +88,24 @@ def _settings(config: Config) -> Iterator[Check]:
         yield Check(
             f"settings {name}", True, "no setting reads this variable", "check its spelling, or unset it"
         )
-    named = config.settings.docker_config
-    if named and not Path(named).is_file():
-        # A step takes a missing file for one without logins: it may be there again with the next mount.
-        yield Check(
-            "docker config", False, f"no such file: {named}", "put it there, or correct docker_config"
-        )
+    yield from _secret_files(config)
+
+
+def _secret_files(config: Config) -> Iterator[Check]:
+    """Files of logins that are missing, and files with secrets that everybody may read."""
+    named = config.settings.login_files
+    for file in named:
+        if not Path(file).is_file():
+            # A step takes a missing file for one without logins: it may be there again with the next mount.
+            remedy = "put it there, or correct docker_config or auth_files"
+            yield Check("auth file", False, f"no such file: {file}", remedy)
+    tables = config.registries.values()
+    files = {*named, *(table.password_file for table in tables), *(table.key_file for table in tables)}
+    for file in sorted(files - {""}):
+        with contextlib.suppress(OSError):
+            if Path(file).stat().st_mode & stat.S_IROTH:
+                remedy = "let only the user of the workers read it, for example by chmod 600"
+                yield Check("secret file", True, f"everybody on this machine may read {file}", remedy)
 
 
 def _broker(patient: Patient) -> Check:

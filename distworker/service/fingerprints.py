@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from distworker.settings import Config, RegistrySettings
+from distworker.settings import Config
+from distworker.settings_registry import RegistrySettings
 
 #: What each mark covers, in words for the operator.
 MEANING: Final[Mapping[str, str]] = {
@@ -23,12 +24,17 @@ MEANING: Final[Mapping[str, str]] = {
     "redis": "redis_url, broker_url and redis_prefix",
     "store": "the [store] settings",
     "registries": "registries.toml",
-    "credentials": "the registries' passwords and the docker config file",
+    "credentials": "the registries' logins, auth_files and credential_helpers",
 }
 
 # About 10 ms of CPU for each mark: nothing at a worker's start, much for a guesser.
 _ROUNDS: Final = 20_000
 _LENGTH: Final = 12
+#: Secrets of a registry's table, and where they and other files lie.
+_PLACES: Final = {
+    *("username_file", "username_env", "password", "password_file", "password_env"),
+    *("key_file", "token_file", "ca_file"),
+}
 
 
 def fingerprints(config: Config) -> dict[str, str]:
@@ -38,14 +44,14 @@ def fingerprints(config: Config) -> dict[str, str]:
     secret = settings.store.secret_key.get_secret_value()
     key = hashlib.sha256(f"distworker {secret or settings.redis_url}".encode()).digest()
     tables = {host: _public(table) for host, table in config.registries.items()}
-    logins = {host: _secret(table) for host, table in config.registries.items() if table.username}
-    docker = _file(settings.docker_config)
+    logins = {host: _secret(table) for host, table in config.registries.items() if table.has_login}
+    files = [hashlib.sha256(_file(file)).hexdigest() for file in settings.login_files]
     return {
         "key": _mark(key, "key", ""),
         "redis": _mark(key, "redis", [settings.redis_url, settings.broker, settings.redis_prefix]),
         "store": _mark(key, "store", [store, secret]),
         "registries": _mark(key, "registries", tables),
-        "credentials": _mark(key, "credentials", [logins, hashlib.sha256(docker).hexdigest()]),
+        "credentials": _mark(key, "credentials", [logins, files, settings.credential_helpers]),
     }
 
 
@@ -63,13 +69,13 @@ def _mark(key: bytes, name: str, value: Any) -> str:
 
 def _public(table: RegistrySettings) -> dict[str, Any]:
     """All but the secrets, and not where they lie: machines may keep the same password in other places."""
-    return table.model_dump(exclude={"password", "password_file", "password_env", "ca_file"}) | {
-        "ca_file": hashlib.sha256(_file(table.ca_file)).hexdigest()
-    }
+    return table.model_dump(exclude=_PLACES) | {"ca_file": hashlib.sha256(_file(table.ca_file)).hexdigest()}
 
 
 def _secret(table: RegistrySettings) -> list[str]:
-    return [table.username, table.read_password()]
+    """Not the token of a federated workload: each machine is given its own."""
+    key = hashlib.sha256(_file(table.key_file)).hexdigest()
+    return [table.read_username(), table.read_password(), key]
 
 
 def _file(path: str) -> bytes:

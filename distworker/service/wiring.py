@@ -23,18 +23,20 @@ from distworker import __version__
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.local import LocalStore
 from distworker.errors import ConfigInvalid
+from distworker.registry.providers import quirks_of
 from distworker.service.doctor import Patient
 from distworker.service.fingerprints import fingerprints
 from distworker.service.jobs import Jobs
 from distworker.service.local import LOCAL_SLOTS, LocalService, cache_folder
 from distworker.service.runner import Dispatcher, Equipment, Presence, Runner
 from distworker.service.submit import Producer
-from distworker.settings import DEFAULT, Config, RegistrySettings, Settings
+from distworker.settings import DEFAULT, Config, Settings
+from distworker.settings_registry import RegistrySettings
 from distworker.steps.table import STEPS
 
 if TYPE_CHECKING:
     from distworker.registry.client import RegistryPool
-    from distworker.registry.credentials import Login
+    from distworker.registry.learned import Facts
     from distworker.registry.profiles import HostProfile
     from distworker.state.ledger import RedisLedger
 
@@ -82,7 +84,8 @@ def build_services(config: Config, dispatch: Dispatcher) -> Services:
         ConfigInvalid: a setting that only the store or the ledger can judge.
     """
     settings = config.settings
-    ledger, store, registries = build_ledger(settings), build_store(settings), build_registries(config)
+    ledger, store = build_ledger(settings), build_store(settings)
+    registries = build_registries(config, learned=shared_facts(ledger))
     kit = Equipment(registries, store, STEPS, window=settings.window, part_size=settings.part_size)
     return Services(
         config=config,
@@ -109,7 +112,7 @@ def build_local(config: Config, folder: Path | None = None, slots: int | None = 
     settings = config.settings
     own_slots = settings.slots if config.origins.get("slots", DEFAULT) != DEFAULT else LOCAL_SLOTS
     # Whoever names a registry here is the person whose machine this is.
-    registries = build_registries(config, docker_config=user_docker_config(), trust_named=True)
+    registries = build_registries(config, local=True)
     kit = Equipment(
         registries=registries,
         store=LocalStore(folder or cache_folder(), durable=False),
@@ -189,27 +192,42 @@ def build_store(settings: Settings) -> BlobStore:
     )
 
 
-def build_registries(config: Config, docker_config: str = "", trust_named: bool = False) -> RegistryPool:
-    """The registries with the operator's profiles and logins; `docker_config` if the settings name none.
-    `trust_named`: registries that a request names may lie at private addresses.
+def build_registries(config: Config, *, local: bool = False, learned: Facts | None = None) -> RegistryPool:
+    """The registries with the operator's profiles and logins. `local`: whoever runs this is the operator, so
+    registries that a request names may lie at private addresses, and the user's own logins are there.
+    `learned`: where facts about registries are remembered, this process's memory if not given.
     """
     from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
-    from distworker.registry.client import RegistryPool  # noqa: PLC0415 - see the module text
+    from distworker.registry.client import USER_AGENT, RegistryPool  # noqa: PLC0415
     from distworker.registry.credentials import ConfiguredCredentials  # noqa: PLC0415
+    from distworker.service import logins  # noqa: PLC0415
 
-    file = config.settings.docker_config or docker_config
-    return RegistryPool(
-        profiles={host: _profile(table, config.settings) for host, table in config.registries.items()},
-        credentials=ConfiguredCredentials(
-            logins={host: _login(host, table) for host, table in config.registries.items() if table.username},
-            files=[file] if file else [],
-        ),
-        policy=AddressPolicy(
-            allowed=tuple(Allowed.parse(text) for text in config.settings.allow_hosts),
-            own=own_servers(config.settings),
-        ),
-        trust_named=trust_named,
+    policy = AddressPolicy(
+        allowed=tuple(Allowed.parse(text) for text in config.settings.allow_hosts),
+        own=own_servers(config.settings),
     )
+    return RegistryPool(
+        profiles={host: _profile(host, table, config.settings) for host, table in config.registries.items()},
+        credentials=ConfiguredCredentials(
+            logins={
+                host: logins.way(host, table, policy, USER_AGENT)
+                for host, table in config.registries.items()
+                if table.has_login
+            },
+            files=logins.files(config.settings, local=local),
+        ),
+        policy=policy,
+        trust_named=local,
+        learned=learned,
+    )
+
+
+def shared_facts(ledger: RedisLedger) -> Facts:
+    """What workers learn about registries, shared through the ledger's Redis."""
+    from distworker.registry.learned import SharedFacts, life  # noqa: PLC0415 - see the module text
+    from distworker.state.learned import RedisFacts  # noqa: PLC0415
+
+    return SharedFacts(RedisFacts(ledger.redis, life))
 
 
 def own_servers(settings: Settings) -> frozenset[tuple[str, int]]:
@@ -224,12 +242,6 @@ def own_servers(settings: Settings) -> frozenset[tuple[str, int]]:
     return frozenset(found)
 
 
-def user_docker_config() -> str:
-    """The docker config of whoever runs this: for local runs; a service reads what its operator names."""
-    folder = os.environ.get("DOCKER_CONFIG")
-    return str((Path(folder) if folder else Path.home() / ".docker") / "config.json")
-
-
 def presence(config: Config, random: Callable[[int], str] = secrets.token_hex) -> Presence:
     """How a worker process shows itself; its name is new with every start, so a restarted one is another."""
     host = socket.gethostname()
@@ -239,36 +251,30 @@ def presence(config: Config, random: Callable[[int], str] = secrets.token_hex) -
         "version": __version__,
         "fingerprints": fingerprints(config),
     }
-    caps = {host: table.max_concurrency for host, table in config.registries.items() if table.max_concurrency}
+    caps = {host: cap for host, table in config.registries.items() if (cap := _cap(host, table))}
     return Presence(f"{host}-{os.getpid()}-{random(3)}", config.settings.slots, info, caps)
 
 
-def _profile(table: RegistrySettings, settings: Settings) -> HostProfile:
+def _cap(host: str, table: RegistrySettings) -> int:
+    """Transfers at once that the operator, or else the table of registries, allows; 0: any number."""
+    return table.max_concurrency or quirks_of(host, table.provider).max_concurrency
+
+
+def _profile(host: str, table: RegistrySettings, settings: Settings) -> HostProfile:
     from distworker.registry.profiles import HostProfile  # noqa: PLC0415 - see the module text
 
+    quirks = quirks_of(host, table.provider, table.stated)
     return HostProfile(
         plain_http=table.plain_http,
         private=table.private,
         ca_file=table.ca_file,
         proxy=table.proxy,
-        max_concurrency=table.max_concurrency or settings.slots,
+        max_concurrency=table.max_concurrency
+        or min(settings.slots, quirks.max_concurrency or settings.slots),
         upload_mode=table.upload_mode,
         token_realms=table.token_realms,
+        quirks=quirks,
     )
-
-
-def _login(host: str, table: RegistrySettings) -> Login:
-    from distworker.registry.credentials import Login  # noqa: PLC0415 - see the module text
-
-    password = (
-        os.environ.get(table.password_env, "") if table.password_env else table.password.get_secret_value()
-    )
-    if table.password_env and not password:
-        raise ConfigInvalid(
-            f"registries.toml: [{host}] password_env: the variable {table.password_env} is not set",
-            field="password_env",
-        )
-    return Login((host,), table.username, password, table.password_file)
 
 
 def _needed(key: str, value: str, kind: str) -> str:

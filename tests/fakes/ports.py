@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ from distworker.errors import (
     RepositoryUnknown,
     TagImmutable,
 )
-from distworker.manifest import Manifest, parse_manifest
+from distworker.manifest import Descriptor, Manifest, parse_manifest
 from distworker.plan.codec import dump_request
 from distworker.plan.model import JobRequest, Pair, Place
 from distworker.registry.base import BodyFactory, ManifestHead, UploadSession
@@ -148,7 +148,7 @@ class FakeRegistry:
             found = None if self.site.no_head else self._find(repository, reference)
             return None if found is None else ManifestHead(found.digest, found.media_type, found.size)
 
-    def get_manifest(self, repository: str, reference: str) -> Manifest:
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         with self.site.call("get_manifest", repository, reference):
             by_digest = ":" in reference
             found = self._find(repository, reference)
@@ -186,10 +186,11 @@ class FakeRegistry:
             if ":" not in reference:
                 repo.tags[reference] = manifest.digest
 
-    def has_blob(self, repository: str, digest: Digest) -> bool:
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         with self.site.call("has_blob", repository, digest):
             repo = self._see(repository)
-            return digest not in self.site.blind and repo is not None and digest in repo.blobs
+            held = None if repo is None or digest in self.site.blind else repo.blobs.get(digest)
+            return held is not None and size in {None, len(held)}
 
     @contextmanager
     def read_blob(self, repository: str, digest: Digest, size: int) -> Iterator[_Read]:
@@ -253,6 +254,18 @@ class FakeRegistry:
             if repo is None:
                 raise RepositoryUnknown(f"no repository {repository}", status=404)
             yield from list(repo.tags)
+
+    def read_external(self, urls: Sequence[str], digest: Digest, size: int) -> AbstractContextManager[_Read]:
+        raise AssertionError("external layers are left where they are")
+
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Iterator[Descriptor]:
+        with self.site.call("referrers", repository, digest):
+            repo = self._see(repository) or Repository()
+            for name, (raw, media_type) in list(repo.manifests.items()):
+                found = parse_manifest(raw, media_type, Digest.parse(name))
+                kind = found.artifact_type or (found.config.media_type if found.config else "")
+                if found.subject and found.subject.digest == digest and artifact_type in {"", kind}:
+                    yield Descriptor(media_type, found.digest, found.size, artifact_type=kind)
 
 
 def _lacking(what: str) -> BlobUnknown:

@@ -242,11 +242,14 @@ class FakeRegistry(FakeServer):
 
     def _take_manifest(self, request: Seen, repository: str, reference: str) -> Answer:
         document = json.loads(request.body)
-        for entry in [document.get("config"), *document.get("layers", [])]:
-            if entry and entry["digest"] not in self.holds[repository]:
+        for entry in [document.get("config"), *(document.get("layers") or [])]:
+            if entry and not entry.get("urls") and entry["digest"] not in self.holds[repository]:
                 return error(400, "MANIFEST_BLOB_UNKNOWN")
         for entry in document.get("manifests", []):
-            if (repository, entry["digest"]) not in self.manifests:
+            held = (repository, entry["digest"]) in self.manifests or entry["digest"] in self.holds[
+                repository
+            ]
+            if not held:
                 return error(400, "MANIFEST_BLOB_UNKNOWN")
         tags = () if ":" in reference else (reference,)
         self._written.add((repository, reference))

@@ -12,6 +12,7 @@ import contextlib
 import ipaddress
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from distworker.registry.addresses import AddressPolicy, Allowed, kind_of
 from distworker.registry.client import Client, RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.profiles import HostProfile
+from distworker.registry.quirks import Quirks
 from distworker.retrying import Backoff
 from distworker.service.local import LocalService
 from distworker.service.payload import parse_request
@@ -52,6 +54,8 @@ NAMES = (
     *("registry-1.docker.io", "auth.docker.io", "hub.docker.com", "ghcr.io", "api.github.com", "quay.io"),
     *("registry.gitlab.com", "gitlab.com", "public.ecr.aws", "gcr.io", "europe-docker.pkg.dev"),
 )
+#: Words of `World.pool` that are quirks; `upload_mode` is the profile's, which hands it on.
+QUIRKS = {one.name for one in fields(Quirks)} - {"upload_mode"}
 
 
 class Clock:
@@ -109,13 +113,15 @@ class World:
         **profile: Any,
     ) -> RegistryPool:
         """Clients that never wait. `logins`: host to user and password. `trust`: `auth.example` is named as
-        token server. `allow`: the operator's `allow_hosts`. Other words go to every host's profile.
+        token server. `allow`: the operator's `allow_hosts`. Other words go to every host's profile or quirks.
         """
+        kinks = {name: profile.pop(name) for name in list(profile) if name in QUIRKS}
         made = {
             host: HostProfile(
                 **{
                     "ca_file": str(self._authority.ca_file),
                     "token_realms": (AUTH,) if trust else (),
+                    "quirks": Quirks(**kinks),
                     **profile,
                 }
             )
@@ -195,10 +201,13 @@ def lacking(registry: FakeRegistry, repository: str, digest: str) -> Iterator[st
         return
     try:
         document = json.loads(found[1])
-    except ValueError:
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(document, dict):
         return
     for entry in document.get("manifests") or ():
-        yield from lacking(registry, repository, entry["digest"])
+        if entry["digest"] not in registry.holds[repository]:  # an entry may be a blob
+            yield from lacking(registry, repository, entry["digest"])
     for entry in (document.get("config"), *(document.get("layers") or ())):
         if entry and not entry.get("urls") and entry["digest"] not in registry.holds[repository]:
             yield entry["digest"]

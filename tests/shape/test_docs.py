@@ -15,7 +15,8 @@ from distworker.cli import jobfile
 from distworker.cli.main import COMMANDS, cli
 from distworker.errors import CODES, TransferError
 from distworker.service.payload import FIELDS
-from distworker.settings import RegistrySettings, Settings
+from distworker.settings import Settings
+from distworker.settings_registry import RegistrySettings
 
 ROOT = Path(__file__).parents[2]
 PAGES: Mapping[str, str] = {
@@ -54,7 +55,7 @@ def test_every_explained_setting_exists() -> None:
         name
         for line in SETTINGS.splitlines()
         if line.startswith("| `")
-        for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])
+        for name in re.findall(r"`([a-z0-9_]+)`", line.split("|")[1])
     }
 
     assert documented == {

@@ -14,7 +14,6 @@ from distworker.errors import (
     BlobUnknown,
     DigestMismatch,
     InternalError,
-    LimitExceeded,
     ManifestInvalid,
     ManifestTooLarge,
     ManifestUnknown,
@@ -155,7 +154,7 @@ def test_m07_a_manifest_too_large_is_refused(rig: RigMaker, length: int | None) 
         (b"{", ManifestInvalid),
         (b'{"schemaVersion":2,"schemaVersion":2}', ManifestInvalid),
         (b'{"manifests":[],"layers":[]}', ManifestInvalid),
-        (b"[" * 200_000, LimitExceeded),
+        (b"[" * 200_000, ManifestInvalid),
     ],
 )
 def test_m06_a_malformed_manifest_is_a_typed_error(
@@ -219,8 +218,9 @@ def test_b08_bytes_compressed_on_the_way_are_refused(rig: RigMaker, length: int 
     r = holding(rig)
     packed = gzip.compress(DATA, mtime=0)
     r.fake.always("GET", "/blobs/", Answer(200, {"Content-Encoding": "gzip"}, packed, length=length))
-    with pytest.raises((SizeMismatch, DigestMismatch, Unavailable)):
+    with fails(ProtocolError) as caught:
         read(r)
+    assert "compressed" in caught[0].message
 
 
 # --- blobs: redirects ---------------------------------------------------------------------------------------

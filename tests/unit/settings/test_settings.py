@@ -210,6 +210,14 @@ def test_a_registry_has_one_table(place: Path, monkeypatch: pytest.MonkeyPatch) 
         ('["a.example"]\nmax_concurrency = 0', "max_concurrency: should be greater than or equal to 1"),
         ('["a.example"]\nusername = "u"', "a username needs one of password"),
         ('["a.example"]\nusername = "u"\npassword = "p"\npassword_env = "P"', "give one of password"),
+        (
+            '["a.example".quirks]\npage_siz = 3',
+            "quirks.page_siz: unknown key; did you mean quirks.page_size?",
+        ),
+        ('["a.example".quirks]\nmounts = "all"', "quirks.mounts: should be 'none', 'source' or 'anonymous'"),
+        ('["a.example".quirks]\nchunk_bytes = "1 KiB"', "quirks.chunk_bytes: should be greater than"),
+        ('["a.example".quirks]\napi_host = "https://x"', "quirks.api_host: not a registry host"),
+        ('["a.example"]\nprovider = "harbour"', "provider: should be one of default, docker-hub"),
         ('["https://a.example"]', "not a registry host"),
         ("plain_http = true", "keys belong into a table per registry"),
     ],
@@ -224,6 +232,18 @@ def test_a_wrong_registries_file_says_so(
         load()
     assert str(path) in caught.value.message
     assert said in caught.value.message
+
+
+def test_quirks_are_told_apart_from_what_is_not_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes may have units; "auto" counts only when it was written."""
+    quirks = 'quirks = {chunk_bytes = "5 MiB", catalog = false}'
+    text = f'["a.example"]\nupload_mode = "auto"\n{quirks}\n["b.example"]\n'
+    monkeypatch.setenv("DISTWORKER_REGISTRIES", str(_write(place / "registries.toml", text)))
+    told = {host: table.stated for host, table in load().registries.items()}
+    assert told == {
+        "a.example": {"chunk_bytes": 5 << 20, "catalog": False, "upload_mode": "auto"},
+        "b.example": {},
+    }
 
 
 def test_passwords_come_from_three_places(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
