@@ -7,12 +7,21 @@ valid inputs and known oddities, `hints` the pieces from which the next oddity m
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from distworker.digest import Digest
 from distworker.errors import (
+    ConfigInvalid,
+    Denied,
     InvalidReference,
     LimitExceeded,
     ManifestInvalid,
@@ -20,6 +29,9 @@ from distworker.errors import (
     ProtocolError,
     RedirectRefused,
     Schema1Unsupported,
+    Throttled,
+    Unauthorized,
+    Unavailable,
     UnsupportedDigest,
 )
 from distworker.limits import BLOB_MAX, RETRY_AFTER_MAX, RETRY_AFTER_MIN
@@ -27,8 +39,14 @@ from distworker.manifest import parse_manifest
 from distworker.mediatypes import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from distworker.reference import Reference
 from distworker.registry import challenge
-from distworker.registry.faults import read_problem
-from distworker.registry.listing.tags import next_link
+from distworker.registry.budget import read_budget
+from distworker.registry.call import Reply
+from distworker.registry.faults import Where, read_problem
+from distworker.registry.listing.pages import next_link
+from distworker.registry.logins import entries
+from distworker.registry.logins.google import read_key
+from distworker.registry.logins.provider import read_answer
+from distworker.registry.resume import Again, Judge
 from distworker.registry.tokens import read_token
 from distworker.registry.urls import origin_of, resolve
 from distworker.retrying import parse_retry_after
@@ -119,6 +137,72 @@ def _retry_after(data: bytes) -> None:
     assert wait is None or RETRY_AFTER_MIN <= wait <= RETRY_AFTER_MAX
 
 
+SIZE, OFFSET = 1000, 400
+_WHERE = Where("get blob", "reg.example", "team/app", f"sha256:{HEX}")
+
+
+class _Partial:
+    """A 206 with these Content-Range headers, as far as `Judge` looks at it."""
+
+    status, length = 206, None
+    origin = origin_of(BASE)
+
+    def __init__(self, values: list[str]) -> None:
+        self.values = values
+
+    def header_values(self, name: str) -> list[str]:
+        """The repeated header."""
+        return self.values
+
+
+def _content_range(data: bytes) -> None:
+    values = [_header(part) for part in data.split(b"\n")]
+    judge = Judge(_WHERE, _Partial.origin, SIZE)
+    assert judge.accept(cast(Reply, _Partial(values)), OFFSET, True) == 0
+    (value,) = values
+    first, last, size = re.findall(r"[0-9]+|\*", value)
+    assert (int(first), int(last)) == (OFFSET, SIZE - 1)
+    assert size == "*" or int(size) == SIZE
+
+
+def _budget(data: bytes) -> None:
+    limit, _, rest = data.partition(b"\n")
+    remaining, _, source = rest.partition(b"\n")
+    headers = {"RateLimit-Limit": limit, "RateLimit-Remaining": remaining, "Docker-RateLimit-Source": source}
+    budget = read_budget(lambda name: _header(headers[name]), NOW)
+    if budget is not None:
+        assert 0.0 <= budget.share <= 1.0
+        assert budget.limit < 10**9 and budget.window < 10**9
+        assert budget.source.isprintable() and len(budget.source) <= 60
+
+
+def _credential_file(name: str) -> Callable[[bytes], None]:
+    """The file as Kubernetes, docker or containers name it, every entry opened."""
+    path = Path(name)
+
+    def read(data: bytes) -> None:
+        file = entries.parse(data.decode("utf-8", "replace"), path)
+        file.find("reg.example", "team/app")
+        for _, key, entry in file.entries:
+            credential = entries.read_entry(entry, key, path)
+            assert credential is None or "SECRET" not in repr(credential)
+
+    return read
+
+
+def _login_answer(data: bytes) -> None:
+    status, _, body = data.partition(b"\n")
+    number = int(status) if status.isdigit() and len(status) == 3 else 200
+    token, life = read_answer((number, body), "access_token", "somebody", "reg.example", "the login")
+    assert token.isascii() and token.isprintable() and token
+    assert 0 <= life < 10**9
+
+
+def _service_account(data: bytes) -> None:
+    key = read_key(data.decode("utf-8", "replace"), "key.json")
+    assert key.token_uri.startswith("https://")
+
+
 def _json(value: object) -> bytes:
     return json.dumps(value).encode()
 
@@ -135,6 +219,56 @@ _HINTS_JSON = (
     *(b'"', b"\\", b"\\ud800", b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"-1", b"1e3", b"NaN"),
     *(b"9" * 40, b'"size":', b'"digest":', b'"manifests":[]', b'"Layers":[]', b'"fsLayers":[]', b"[" * 200),
     *(b'{"a":' * 70, b'"sha256:../../x"', b'"sha512:' + b"a" * 128 + b'"', b"\xff", b"\x00"),
+)
+
+_PAIR = base64.b64encode(b"me:SECRET:word").decode()
+_LOGIN_FILES = (
+    _json({"auths": {"reg.example": {"auth": _PAIR}, "https://index.docker.io/v1/": {}}}),
+    _json(
+        {"auths": {"reg.example/team": {"username": "me", "password": "SECRET", "identitytoken": "SECRET"}}}
+    ),
+    _json({"credHelpers": {"reg.example": "pass"}, "credsStore": "secretservice"}),
+    _json(
+        {"auths": {"*.reg.example": {"registrytoken": "SECRET"}, "reg?.example.com:5000/a": {"auth": _PAIR}}}
+    ),
+    _json({"https://reg.example/v1/": {"auth": _PAIR, "email": "a@b"}}),
+    b"apiVersion: v1\nkind: Secret\ndata:\n  .dockerconfigjson: " + base64.b64encode(_json({"auths": {}})),
+    b'kind: Secret\nstringData:\n  .dockercfg: \'{"reg.example": {"auth": "bWU6U0VDUkVU"}}\'\n',
+)
+_HINTS_LOGIN = (
+    *(
+        b'"auth":',
+        b'"auths":',
+        b'"reg.example":',
+        b"*",
+        b"?",
+        b"[a]",
+        b"a*" * 20,
+        b"bWU6cHc=",
+        b"kind: Secret\n",
+    ),
+    *(
+        b"&a ",
+        b"*a",
+        b"!!python/object:x ",
+        b"2001-01-01",
+        b"- ",
+        b": ",
+        b"\t",
+        b"<<: ",
+        b"https://",
+        b"/v2/",
+    ),
+    *_HINTS_JSON,
+)
+
+#: A real one, so that changes reach past the parser of its wrapping.
+PEM = (
+    rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    .private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    .decode()
 )
 
 TARGETS = (
@@ -313,5 +447,67 @@ TARGETS = (
             b"Sunday, 06-Nov-94 08:49:37 GMT\nSun Nov  6 08:49:37 1994",
         ),
         (b"Wed, ", b"-1", b"9" * 30, b" GMT", b" +9999", b"31 Feb 0000", b"99999", b":", b"\n", b" "),
+    ),
+    Target(
+        "Content-Range",
+        _content_range,
+        (Again,),
+        (
+            b"bytes 400-999/1000",
+            b"bytes 400-999/*",
+            b"bytes 400-999/1000\nbytes 400-999/1000",
+            b"bytes 0-599/600",
+        ),
+        (
+            b"bytes ",
+            b"-",
+            b"/",
+            b"*",
+            b"400",
+            b"999",
+            b"1000",
+            b"9" * 30,
+            b" ",
+            b"\n",
+            b"\xb2",
+            b"multipart/byteranges",
+        ),
+    ),
+    Target(
+        "rate limit",
+        _budget,
+        (),
+        (b"100;w=21600\n20;w=21600\n192.0.2.1", b"100\n0\n", b"0;w=0\n5;w=1\nx"),
+        (b";w=", b"9" * 12, b"-1", b"\n", b" ", b"\xb2", b"\x1b[2J", b"1e3"),
+    ),
+    Target(
+        "login answer",
+        _login_answer,
+        (Unauthorized, Denied, Throttled, Unavailable, ProtocolError),
+        (
+            b"200\n" + _json({"access_token": "abc", "expires_in": 3600}),
+            b"200\n" + _json({"access_token": "abc", "expires_in": "3600"}),
+            b"400\n" + _json({"error": "invalid_grant", "error_description": "no"}),
+            b"503\n<html>",
+        ),
+        (*_HINTS_JSON, b"401", b"429", b"1e999", b'"access_token":'),
+    ),
+    Target(
+        "service account",
+        _service_account,
+        (ConfigInvalid,),
+        (
+            _json(
+                {
+                    **{"type": "service_account", "client_email": "a@b", "private_key_id": "1"},
+                    **{"token_uri": "https://oauth2.example/token", "private_key": PEM},
+                }
+            ),
+        ),
+        (*_HINTS_JSON, b"\\n", b"-----", b"http:", b'"type":'),
+    ),
+    *(
+        Target(f"login file {name}", _credential_file(name), (ConfigInvalid,), _LOGIN_FILES, _HINTS_LOGIN)
+        for name in ("config.json", "auth.json", "x.dockerconfigjson")
     ),
 )
