@@ -1,11 +1,10 @@
 """`make mutate`: are there changes to the riskiest modules that no test notices?
 
-    MUTATE   modules of the registry room separated by commas (`challenge,blobs`), all of pyproject's list
-             unless given
+    MUTATE   modules of the registry room separated by commas (`challenge,blobs`), all unless given
 
-Works in a copy of the tree (`.mutate/`), because mutmut leaves a changed tree behind. Prints a score for each
-module and every surviving mutant as a diff; a survivor is a question for a person, so it does not fail the
-run. What the tests cannot even run with (a mutant that hangs counts as noticed) does.
+Works in a copy of the tree (`.mutate/`), because mutmut leaves a changed tree behind. Each module is tried
+with the tests that are about it, so a survivor costs seconds. Prints a score for each module
+and every surviving mutant as a diff; a survivor is a question for a person, so it does not fail the run.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -24,60 +23,102 @@ COPY = ROOT / ".mutate"
 LEFT_OUT = shutil.ignore_patterns(
     ".venv*", ".mutate", ".demo", ".bench", "*_cache", ".hypothesis", "__pycache__", "build", "dist", ".git"
 )
+UNIT = "tests/unit/registry"
+READS = (f"{UNIT}/cases/test_b_*.py", f"{UNIT}/test_reads*.py", f"{UNIT}/test_resume*.py")
+WRITES = (
+    f"{UNIT}/cases/test_u_*.py",
+    f"{UNIT}/cases/test_p_*.py",
+    f"{UNIT}/test_writes*.py",
+    f"{UNIT}/test_uploads*.py",
+)
+DIALS = (
+    f"{UNIT}/test_d*.py",
+    f"{UNIT}/test_tls*.py",
+    f"{UNIT}/cases/test_b_*.py",
+    f"{UNIT}/cases/test_f_*.py",
+)
+#: What is changed, and the tests that must notice.
+MODULES: Mapping[str, Sequence[str]] = {
+    "challenge": (f"{UNIT}/test_challenge*.py",),
+    "addresses": (f"{UNIT}/test_address*.py", f"{UNIT}/test_door.py"),
+    "door": (f"{UNIT}/test_door.py", f"{UNIT}/test_address*.py", f"{UNIT}/test_dialer.py"),
+    "dialer": DIALS,
+    "blobs": READS,
+    "resume": READS,
+    "uploads": WRITES,
+    "sessions": WRITES,
+    "patches": WRITES,
+    "commit": WRITES,
+    "ways": WRITES,
+    "outcomes": WRITES,
+}
 #: How mutmut calls what a test noticed.
 NOTICED = frozenset({"killed", "timeout", "suspicious", "segfault", "caught by type check"})
 _RESULT = re.compile(r"^\s+(distworker\.\S+): (.+)$", re.MULTILINE)
 
 
 def main() -> int:
-    """Exit status 1 when the run itself failed."""
+    """Exit status 1 when a run failed, 2 for a module that is not in the list."""
     names = [name.strip() for name in (os.environ.get("MUTATE") or "").split(",") if name.strip()]
+    if set(names) - set(MODULES):
+        print(f"no such module; there are: {', '.join(MODULES)}", file=sys.stderr)
+        return 2
     shutil.rmtree(COPY, ignore_errors=True)
     shutil.copytree(ROOT, COPY, ignore=LEFT_OUT)
-    code = _run(names)
-    results = read_results(_output("results", "--all", "true"), names)
-    if code or not results:
-        print("the mutation run failed; see above", file=sys.stderr)
-        return 1
-    report(results)
+    results: dict[str, dict[str, str]] = {}
+    for name in names or MODULES:
+        print(f"== {name}", flush=True)
+        (COPY / "setup.cfg").write_text(configuration(name))
+        shutil.rmtree(COPY / "mutants", ignore_errors=True)
+        results[name] = {} if _run() else read_results(_output("results", "--all", "true"))
+        if not results[name]:
+            print(f"the run of {name} failed; see above", file=sys.stderr)
+            return 1
+        _show_survivors(results[name])
+    print("\n".join(scores(results)), flush=True)
     return 0
 
 
-def read_results(text: str, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """By module: what became of each mutant that was tried."""
-    wanted = set(names)
-    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for mutant, verdict in _RESULT.findall(text):
-        module = mutant.removeprefix("distworker.registry.").rpartition(".")[0]
-        if verdict != "not checked" and (not wanted or module in wanted):
-            found[module][mutant] = verdict
-    return dict(found)
+def configuration(name: str) -> str:
+    """What mutmut reads from setup.cfg."""
+    tests = [path.relative_to(ROOT) for pattern in MODULES[name] for path in sorted(ROOT.glob(pattern))]
+    values = {
+        "source_paths": ["distworker/registry"],
+        "only_mutate": [f"distworker/registry/{name}.py"],
+        "also_copy": ["distworker", "deploy", "tasks", "config", "bench", "docs", "Makefile"],
+        "pytest_add_cli_args": ["-q", "-x", "-p", "no:cacheprovider"],
+        "pytest_add_cli_args_test_selection": [str(path) for path in dict.fromkeys(tests)],
+    }
+    lists = "".join(f"{key} =\n" + "".join(f"    {one}\n" for one in value) for key, value in values.items())
+    return f"[mutmut]\n{lists}timeout_multiplier = 4.0\n"
 
 
-def report(results: Mapping[str, Mapping[str, str]]) -> None:
-    """Scores, then what survived."""
-    for module, mutants in sorted(results.items()):
+def read_results(text: str) -> dict[str, str]:
+    """What became of each mutant that was tried."""
+    return {mutant: verdict for mutant, verdict in _RESULT.findall(text) if verdict != "not checked"}
+
+
+def scores(results: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A line for each module."""
+    lines = ["", "noticed of all that was changed:"]
+    for module, mutants in results.items():
         counts = Counter(mutants.values())
         noticed = sum(count for verdict, count in counts.items() if verdict in NOTICED)
         words = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-        print(f"{module:<14} {100 * noticed / len(mutants):5.1f} %  of {len(mutants)}: {words}", flush=True)
-    for mutant in sorted(
-        name for mutants in results.values() for name, v in mutants.items() if v not in NOTICED
-    ):
+        lines.append(f"{module:<12} {100 * noticed / len(mutants):5.1f} %  of {len(mutants)}: {words}")
+    return lines
+
+
+def _show_survivors(mutants: Mapping[str, str]) -> None:
+    for mutant in sorted(name for name, verdict in mutants.items() if verdict not in NOTICED):
+        print(f"\n{mutant}: {mutants[mutant]}")
         lines = _output("show", mutant).splitlines()
-        print(f"\n{mutant}")
         print("\n".join(line for line in lines if re.match(r"[-+](?![-+]{2})", line)), flush=True)
 
 
-def _run(names: Iterable[str]) -> int:
+def _run() -> int:
     """Runs mutmut in the copy and shows how far it is; of its animation, every fiftieth count."""
-    words = [
-        "run",
-        "--max-children",
-        str(os.cpu_count() or 1),
-        *(f"distworker.registry.{n}.*" for n in names),
-    ]
-    command = [sys.executable, "-m", "mutmut", *words]
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(os.cpu_count() or 1)]
     told = -50
     with subprocess.Popen(
         command, cwd=COPY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
@@ -88,21 +129,16 @@ def _run(names: Iterable[str]) -> int:
             if count is not None and int(count[1]) >= told + 50:
                 told = int(count[1])
                 print(f"{count[0]} mutants", flush=True)
-            elif count is None and line[0].isascii():
+            elif count is None and line[0].isascii() and line.strip():
                 print(line.rstrip(), flush=True)
     return process.returncode
 
 
 def _output(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "mutmut", *words],
-        cwd=COPY,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout
+    command = [sys.executable, "-m", "mutmut", *words]
+    return subprocess.run(
+        command, cwd=COPY, env=_environment(), capture_output=True, text=True, check=False
+    ).stdout
 
 
 def _environment() -> dict[str, str]:
