@@ -9,8 +9,8 @@ LOCKS := deploy/locks
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo-tools swift test test-fast check lint types contracts format coverage fuzz mutate demo \
-    bench wheel locks clean
+.PHONY: help setup tools demo-tools swift test test-fast live check lint types contracts format coverage fuzz mutate \
+    demo bench wheel locks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: setup check coverage ## run every check and every test, the ones on real s
 
 test-fast: $(VENV)/installed check ## run the checks and the tests that need no server
 	$(BIN)/python -m pytest -p tests.no_skips -m "not servers"
+
+live: $(VENV)/installed ## try the client on registries of your own (says what to set)
+	@$(BIN)/python -m tests.live
 
 check: lint types contracts
 

@@ -29,6 +29,7 @@ REPOSITORY = "bench/blob"
 WAYS: Mapping[str, tuple[str, ...]] = {
     "up, one PUT": ("up", "monolithic"),
     "up, streamed PATCH": ("up", "patch"),
+    "up, chunked": ("up", "chunked"),
     "down": ("down",),
 }
 
@@ -76,7 +77,7 @@ def main(host: str, repository: str, mib: str, way: str, mode: str = "auto") -> 
 
 
 def _up(registry: Registry, repository: str, blob: Made) -> None:
-    registry.upload_blob(repository, blob.digest, blob.size, lambda offset=0: Made(blob.size, offset))
+    registry.upload_blob(repository, blob.digest, blob.size, lambda offset: Made(blob.size, offset))
 
 
 def _down(registry: Registry, repository: str, blob: Made) -> None:

@@ -53,6 +53,7 @@ SYSTEM_FOLDER: Final = Path("/etc/distworker")
 DEFAULT: Final = "default"
 
 _MIB: Final = 1024 * 1024
+_SECRET_MIN: Final = 16
 #: Keys whose value is a path: relative ones in a file count from that file's folder.
 _PATHS: Final = ("registries", "docker_config", "auth_files", "store.folder", *REGISTRY_PATHS)
 
@@ -68,6 +69,12 @@ def _broker(value: str) -> str:
     if value and urlsplit(value).scheme not in schemes:
         raise ValueError("expected a URL such as redis://host:6379/0 or amqp://host//")
     return value if value.startswith("sentinel:") else with_port(value)  # it may list several servers
+
+
+def _hard_to_guess(value: SecretStr) -> SecretStr:
+    if 0 < len(value.get_secret_value()) < _SECRET_MIN:
+        raise ValueError(f"too short to keep anything secret; give at least {_SECRET_MIN} random characters")
+    return value
 
 
 class StoreSettings(Strict):
@@ -113,6 +120,7 @@ class Settings(BaseSettings):
     window: int = Field(default=200, ge=1, le=10_000)
     # S3 takes parts of 5 MiB to 5 GiB; a worker holds about two parts for each slot in memory.
     part_size: ByteSize = Field(default=ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
+    token_secret: Annotated[SecretStr, AfterValidator(_hard_to_guess)] = SecretStr("")
     docker_config: str = ""
     auth_files: tuple[str, ...] = ()
     credential_helpers: tuple[str, ...] = ()

@@ -40,24 +40,28 @@ class BlobRead(Protocol):
 
 
 class Body(Protocol):
-    """A blob being sent: knows its length in bytes and yields its chunks once."""
+    """A blob being sent, from some byte on: knows how many bytes it has left and yields them once."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Chunk]: ...
 
 
-#: Opens the body anew for each try (a half-consumed body is never sent again: dxf sent 0 bytes that way).
-#: A body that exists only once (the tee) raises `UploadSessionLost` on the second call.
-BodyFactory: TypeAlias = Callable[[], Body]
+#: Opens the blob at an offset, anew for each try (a half-consumed body is never sent again: dxf sent 0 bytes
+#: that way). `len` of what it gives is what is left from there. A body that exists only once (the tee) raises
+#: `UploadSessionLost` on the second call and for any offset but 0.
+BodyFactory: TypeAlias = Callable[[int], Body]
 
 
 @dataclass(frozen=True, slots=True)
 class UploadSession:
-    """An open upload. `location` is a capability: it is never logged and never stored outside the step."""
+    """An open upload. `location` is a capability: it is never logged and never stored outside the step.
+    `min_chunk`: bytes that every chunk but the last must have (OCI-Chunk-Min-Length), 0 if nothing was said.
+    """
 
     repository: str
     location: str = field(repr=False)
+    min_chunk: int = 0
 
 
 class Registry(Protocol):
@@ -84,7 +88,18 @@ class Registry(Protocol):
         ...
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        """PUT the exact bytes under a tag or digest."""
+        """PUT the exact bytes under a tag or digest, and see that a `subject` finds it. A registry that does
+        not see yet what it was just sent is waited for; BlobUnknown means that something is really missing.
+        """
+        ...
+
+    def delete_manifest(self, repository: str, digest: Digest) -> bool:
+        """Delete a manifest with all its tags; False when it was gone already. Denied: not offered there."""
+        ...
+
+    def delete_tag(self, repository: str, tag: str) -> bool:
+        """Delete this tag and nothing that another tag leads to; False when it was gone already. Denied when
+        the registry can only delete what other tags need."""
         ...
 
     def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
@@ -102,9 +117,10 @@ class Registry(Protocol):
         for external layers, only after `read_blob` said BlobUnknown. Never with a login."""
         ...
 
-    def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
-        """Mount from repository `source` of the same origin. None: mounted. A session: refused, upload
-        through it (or cancel it); an error of the registry counts as refused and gives a fresh session.
+    def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
+        """Mount from one of the repositories `sources` of the same origin, the likeliest first. None:
+        mounted. A session: refused by all, upload through it (or cancel it); an error of the registry counts
+        as refused and gives a fresh session.
         """
         ...
 

@@ -39,14 +39,12 @@ _NO_HEAD: Final = frozenset({400, 405, 501})
 _CONSTANTS: Final = (b"", b"{}")
 
 
-def has_blob(
-    at: Endpoint, repository: str, digest: Digest, size: int | None = None, *, trusted: bool = True
-) -> bool:
+def has_blob(at: Endpoint, repository: str, digest: Digest, size: int | None = None) -> bool:
     """HEAD the blob; faults and refused logins raise.
 
-    A registry without HEAD, or a storage host that signed only GET (artifact-keeper #3209), is asked for the
-    first byte. What is then still unclear counts as no, and so does another size than `size` if given.
-    `trusted`: what HEAD says is so (Artifactory's is not: gardener/cc-utils #1752).
+    A registry without HEAD, a storage host that signed only GET (artifact-keeper #3209), and one known to say
+    200 of what it lacks (gardener/cc-utils #1752) are asked for the first byte. What is then still unclear
+    counts as no, and so does another size than `size` if given.
     """
     call = Call(
         "HEAD",
@@ -59,7 +57,8 @@ def has_blob(
         unclear = reply.status in _NO_HEAD or (abroad and reply.status in EXPIRED)
         # Some registries say 0 of everything.
         there = reply.status == 200 and (size is None or reply.length in {None, 0, size})
-    return _gives_blob(at, call, size) if unclear or (there and not trusted) else there
+        unclear = unclear or (there and not at.quirks.blob_head_trusted)
+    return _gives_blob(at, call, size) if unclear else there
 
 
 def _gives_blob(at: Endpoint, head: Call, size: int | None) -> bool:

@@ -18,7 +18,7 @@ from distworker.digest import Digest
 from distworker.errors import InvalidReference
 from distworker.manifest import Descriptor, Manifest
 from distworker.reference import needs_configuring
-from distworker.registry import blobs, external, manifests, mount, uploads
+from distworker.registry import blobs, deletes, external, manifests, mount, sessions, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
@@ -33,9 +33,13 @@ from distworker.registry.listing import tags as listing
 from distworker.registry.listing.base import Listing
 from distworker.registry.listing.choose import listing_for
 from distworker.registry.listing.ecr import connector
+from distworker.registry.manifest_put import Publisher
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.registry.providers import quirks_of
 from distworker.registry.referrers import Referrers
+from distworker.registry.sharedtokens import SharedTokenCache, Vault
+from distworker.registry.subjects import LocalLocks, SubjectLocks
+from distworker.registry.tokencache import MemoryTokenCache, TokenCache
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff
 
@@ -56,6 +60,7 @@ class Client:
         learned: Facts | None = None,
         api: Callable[[str], HTTP] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        locks: SubjectLocks | None = None,
     ) -> None:
         self._at = at
         self._profile = profile
@@ -65,8 +70,9 @@ class Client:
         self._chunk = chunk
         self._sleep = sleep
         self._clock = clock
-        self._referrers = Referrers(at, trusted=at.quirks.digest_header_trusted, clock=clock)
-        self._uploader = uploads.Uploader(at, profile.upload_mode, sleep)
+        self._referrers = Referrers(at, clock)
+        self._uploader = uploads.Uploader(at, self._learned, sleep)
+        self._publisher = Publisher(at, locks or LocalLocks(), sleep)
 
     def __repr__(self) -> str:
         return f"Client({self.origin!r})"
@@ -82,22 +88,23 @@ class Client:
 
     def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
         """HEAD by tag or digest; None when there is none."""
-        return manifests.head_manifest(
-            self._at,
-            repository,
-            reference,
-            head=self._at.quirks.head_manifests,
-            trusted=self._at.quirks.digest_header_trusted,
-        )
+        return manifests.head_manifest(self._at, repository, reference)
 
     def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         """The manifest, verified."""
-        trusted = self._at.quirks.digest_header_trusted
-        return manifests.get_manifest(self._at, repository, reference, media_type, trusted=trusted)
+        return manifests.get_manifest(self._at, repository, reference, media_type)
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        """PUT the exact bytes under a tag or digest."""
-        manifests.put_manifest(self._at, repository, reference, manifest)
+        """PUT the exact bytes under a tag or digest, and list it with its subject."""
+        self._publisher.put(repository, reference, manifest)
+
+    def delete_manifest(self, repository: str, digest: Digest) -> bool:
+        """Delete a manifest with all its tags; False when it was gone."""
+        return deletes.delete_manifest(self._at, repository, digest)
+
+    def delete_tag(self, repository: str, tag: str) -> bool:
+        """Delete one tag and nothing that another needs; False when it was gone."""
+        return deletes.delete_tag(self._at, repository, tag, alone=self._at.quirks.tag_deletes)
 
     def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         """HEAD the blob."""
@@ -118,13 +125,15 @@ class Client:
             self._at, urls, digest, size, chunk=self._chunk, sleep=self._sleep, clock=self._clock
         )
 
-    def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
-        """Mount from `source`; a session when that was refused."""
-        return mount.mount_blob(self._at, repository, digest, source)
+    def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
+        """Mount from one of `sources`; a session when all were refused."""
+        granted = self._at.quirks.mounts
+        wanted = sources if granted != "none" else ()
+        return mount.mount_blob(self._at, repository, digest, wanted, anonymous=granted == "anonymous")
 
     def start_upload(self, repository: str) -> UploadSession:
         """Open an upload session."""
-        return uploads.start_upload(self._at, repository)
+        return sessions.start_upload(self._at, repository)
 
     def upload_blob(
         self,
@@ -139,7 +148,7 @@ class Client:
 
     def cancel_upload(self, session: UploadSession) -> None:
         """Best effort; never raises."""
-        uploads.cancel_upload(self._at, session)
+        self._uploader.cancel(session)
 
     def tags(self, repository: str) -> Iterator[str]:
         """All tags, each once."""
@@ -169,6 +178,8 @@ class RegistryPool:
     `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
     `learned`: where facts about registries are remembered, one memory for all clients if not given.
+    `locks`: who may change the list of referrers of one subject, this process alone if not given.
+    `vault`: where tokens and refused logins are shared with other processes; without one they stay here.
     """
 
     def __init__(
@@ -185,12 +196,16 @@ class RegistryPool:
         trust_named: bool = False,
         wires: Wires | None = None,
         learned: Facts | None = None,
+        locks: SubjectLocks | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self._learned: Facts = MemoryFacts() if learned is None else learned
+        self._locks: SubjectLocks = locks or LocalLocks()
         self._policy = policy or AddressPolicy()
         self._trust_named = trust_named
         self._wires = wires
         self._clock = clock
+        self._vault = vault
         self._profiles = {canonical_host(host): profile for host, profile in (profiles or {}).items()}
         self._credentials = credentials or NoCredentials()
         self._user_agent = user_agent
@@ -245,7 +260,11 @@ class RegistryPool:
             return HTTP(
                 to,
                 realms,
-                find=lambda: self._credentials.find(host, credential),
+                find=lambda repository: self._credentials.find(host, credential, repository),
+                renew=lambda repository, login: self._credentials.refused(
+                    host, credential, repository, login
+                ),
+                tokens=self._token_cache(),
                 dialer=dialer,
                 user_agent=self._user_agent,
                 backoff=self._backoff,
@@ -259,7 +278,11 @@ class RegistryPool:
             return http(to, frozenset({to}))
 
         at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
-        return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock)
+        return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock, self._locks)
+
+    def _token_cache(self) -> TokenCache:
+        memory = MemoryTokenCache(self._clock)
+        return SharedTokenCache(memory, self._vault, clock=self._clock) if self._vault else memory
 
     def _reach(self, origin: Origin, profile: HostProfile) -> AddressPolicy:
         """What this registry's connections may reach: a private one, itself and the token servers and API

@@ -208,6 +208,10 @@ class ConfiguredCredentials:
 
     def __init__(self, logins: Mapping[str, Way] | None = None, files: Sequence[LoginFile] = ()) -> None:
         self._logins = dict(logins or {})
+        self._hosts = {
+            key: frozenset(canonical_host(host.lower()) for host in way.hosts)
+            for key, way in self._logins.items()
+        }
         self._files = tuple(files)
 
     def find(self, host: str, name: str = "", repository: str = "") -> Credential | None:
@@ -234,28 +238,24 @@ class ConfiguredCredentials:
     def refused(self, host: str, name: str, repository: str, credential: Credential) -> None:
         """See `CredentialSource.refused`."""
         wanted = canonical_host(host.lower())
-        for login in self._logins.values():
-            if wanted in _hosts(login):
-                login.refused(wanted, credential)
+        for key, way in self._logins.items():
+            if wanted in self._hosts[key]:
+                way.refused(wanted, credential)
         for file in self._files:
             file.refused(wanted, credential)
 
     def _way(self, host: str, name: str) -> tuple[str, Way] | None:
         if not name:
-            return next((pair for pair in self._logins.items() if host in _hosts(pair[1])), None)
+            return next((pair for pair in self._logins.items() if host in self._hosts[pair[0]]), None)
         way = self._logins.get(name)
         if way is None:
             raise _undefined(name)
-        if host not in _hosts(way):
+        if host not in self._hosts[name]:
             raise ConfigInvalid(
                 f"credential {name!r} is not for {host}; add the host to it in registries.toml",
                 field="credential",
             )
         return name, way
-
-
-def _hosts(way: Way) -> set[str]:
-    return {canonical_host(host.lower()) for host in way.hosts}
 
 
 def _undefined(name: str) -> ConfigInvalid:

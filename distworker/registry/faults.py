@@ -10,7 +10,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
@@ -58,7 +58,7 @@ _REASON_MAX: Final = 300
 
 #: Statuses that mean the same in every phase (405: in those that write).
 _BY_STATUS: Final[dict[int, tuple[type[TransferError], str]]] = {
-    401: (Unauthorized, "check the login for this host in registries.toml or the docker config"),
+    401: (Unauthorized, "check the login for this host in registries.toml or auth_files"),
     403: (Denied, "the login may not do this"),
     405: (Denied, "it takes no writes: is it read-only just now, or a cache that only pulls?"),
 }
@@ -72,8 +72,21 @@ _MISSING: Final[dict[str, type[TransferError]]] = {
     "get external layer": BlobUnknown,
     "send blob": UploadSessionLost,
     "commit blob": UploadSessionLost,
+    "upload status": UploadSessionLost,
+    "delete manifest": ManifestUnknown,
+    "delete tag": ManifestUnknown,
 }
-_WRITES: Final = frozenset({"start upload", "mount blob", "send blob", "commit blob", "put manifest"})
+_WRITES: Final = frozenset(
+    {
+        "start upload",
+        "mount blob",
+        "send blob",
+        "commit blob",
+        "put manifest",
+        "delete manifest",
+        "delete tag",
+    }
+)
 _ADVICE: Final[dict[type[TransferError], str]] = {
     NotARegistry: "no registry API there; check the host name",
     ManifestUnknown: "it is missing, or hidden from this login",
@@ -139,10 +152,12 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What an error body says: the registry's code and its words, cleaned."""
+    """What an error body says: the registry's code and its words, cleaned. `detail`: all of it as it came,
+    for the digests it names; never shown."""
 
     code: str = ""
     text: str = ""
+    detail: str = field(default="", repr=False)
 
     def says(self, *words: str) -> bool:
         """Does the text hold one of `words`?"""
@@ -166,6 +181,7 @@ def read_problem(body: bytes) -> Problem:
     return Problem(
         clean(code, 60) if isinstance(code, str) else "",
         _foreign(words if isinstance(words, str) else json.dumps(words)),
+        text,
     )
 
 
@@ -333,7 +349,7 @@ def auth_required(where: Where) -> AuthRequired:
     """The registry wants a login and we have none."""
     return AuthRequired(
         f"{where}: {where.registry} wants a login for this and none is configured; "
-        "add one to registries.toml or to the auths of the docker config (credential helpers are not asked)",
+        "add one to registries.toml, or to a file that auth_files names",
         **where.fields,
         status=401,
     )

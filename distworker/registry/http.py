@@ -9,6 +9,7 @@ spoken, or what an operator named. Which addresses may be dialled at all is the 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,6 +21,7 @@ from distworker.errors import (
     AddressRefused,
     DistworkerError,
     ProtocolError,
+    RealmRefused,
     RedirectRefused,
     RequestTimeout,
     TransferError,
@@ -27,14 +29,17 @@ from distworker.errors import (
 )
 from distworker.limits import REDIRECTS_MAX, SLEEP_MAX, TOKEN_BODY_MAX
 from distworker.registry import faults
-from distworker.registry.auth import Attempt, Authenticator
+from distworker.registry.attempt import Attempt
+from distworker.registry.auth import Authenticator, Logins, Wire
 from distworker.registry.budget import BudgetGauge
 from distworker.registry.call import NETWORK_ERRORS, Call, Reply, SentBody
-from distworker.registry.challenge import parse
+from distworker.registry.challenge import Challenge, parse
 from distworker.registry.circuit import Circuit
 from distworker.registry.credentials import Credential
 from distworker.registry.dialer import Dialer
 from distworker.registry.faults import TRANSIENT, Where
+from distworker.registry.realms import refused
+from distworker.registry.tokencache import TokenCache
 from distworker.registry.tokens import TokenRequest
 from distworker.registry.urls import Origin, origin_of, resolve
 from distworker.registry.waits import (
@@ -46,6 +51,7 @@ from distworker.registry.waits import (
 )
 from distworker.retrying import Backoff
 
+_log = logging.getLogger(__name__)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REPLAYING: Final = frozenset({307, 308})
 #: All that a host other than the registry gets to see.
@@ -64,18 +70,20 @@ class HTTP:
         origin: Origin,
         realms: frozenset[Origin],
         *,
-        find: Callable[[], Credential | None],
+        find: Callable[[str], Credential | None],
         dialer: Dialer,
         user_agent: str,
         backoff: Backoff = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        renew: Callable[[str, Credential], None] | None = None,
+        tokens: TokenCache | None = None,
     ) -> None:
         self.origin = origin
         self.budget = BudgetGauge()
-        self.auth = Authenticator(
-            origin, realms, find=find, send=self._send_token_request, probe=self._probe, clock=clock
-        )
+        logins = Logins(find, renew) if renew else Logins(find)
+        wire = Wire(self._send_token_request, self._probe)
+        self.auth = Authenticator(origin, realms, logins=logins, wire=wire, cache=tokens, clock=clock)
         self._dialer = dialer
         self._user_agent = user_agent
         self._answered: set[Origin] = set()
@@ -131,39 +139,45 @@ class HTTP:
             return self._redirected(call, "")
         if call.authorization is not None:
             return self._redirected(call, call.authorization)
-        attempt: Attempt = self.auth.attempt(call.scopes, call.where)
+        attempt = Attempt(self.auth, call.scopes, call.where)
         authorization = attempt.header()
         while True:
             reply = self._redirected(call, authorization)
-            if reply.status != 401 or reply.origin != self.origin:
+            if reply.status not in {401, 403} or reply.origin != self.origin:
                 return reply  # a 401 from elsewhere is never answered with our login
+            if reply.status == 403:
+                authorization = attempt.expired(reply.problem)
+                if not authorization:
+                    return reply
             with reply:
                 challenges = parse(reply.header_values("WWW-Authenticate"))
-            authorization = attempt.answer(challenges)
+            if reply.status == 401:
+                authorization = attempt.answer(challenges)
 
-    def _probe(self, authorization: str, where: Where) -> bool:
-        """Does the registry itself take this login?"""
+    def _probe(self, authorization: str, where: Where) -> tuple[int, list[Challenge]]:
+        """What the registry itself says to this login."""
         call = Call("GET", f"{self.origin}/v2/", where)
 
         def run() -> Reply:
             return self._raise_transient(self._redirected(call, authorization))
 
         with self._patiently(where, run) as reply:
-            return reply.status == 200
+            return reply.status, parse(reply.header_values("WWW-Authenticate"))
 
     def _send_token_request(self, request: TokenRequest, where: Where) -> tuple[int, bytes]:
         headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
         call = Call(request.method, request.url, where, headers=headers, body=request.body)
 
         def run() -> Reply:
-            return self._raise_transient(self._once(call, call.url, dict(call.headers)))
+            try:
+                return self._raise_transient(self._once(call, call.url, dict(call.headers)))
+            except AddressRefused as error:
+                raise RealmRefused(error.message, **where.fields) from None
 
         with self._patiently(where, run) as reply:
             if reply.status in _REDIRECTS:
-                raise RedirectRefused(
-                    f"{where}: the token server {reply.origin.netloc} redirects, which is refused",
-                    **where.fields,
-                )
+                name = reply.origin.netloc
+                raise refused(where, f"the token server {name} redirects, which is refused")
             body = reply.read(TOKEN_BODY_MAX + 1)
         if len(body) > TOKEN_BODY_MAX:
             raise ProtocolError(f"{where}: the token server's answer is too long", **where.fields)
@@ -174,7 +188,8 @@ class HTTP:
         no redirect is followed and no login added, and nothing the server says gets into an error.
         """
         headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
-        call = Call(request.method, request.url, where, headers=headers, body=request.body)
+        # On a new connection: an old one, idle since the last login, may be dead without our knowing.
+        call = Call(request.method, request.url, where, headers=headers, body=request.body, fresh=True)
 
         def run() -> Reply:
             return self._raise_transient(self._once(call, call.url, dict(call.headers)).quiet())
@@ -201,7 +216,7 @@ class HTTP:
         while True:
             at_home = at_home and origin_of(url) == self.origin
             self._check_abroad(origin_of(url), call.where)
-            reply = self._once(call, url, self._headers(call, at_home, authorization))
+            reply = self._hop(call, url, self._headers(call, at_home, authorization))
             if at_home:
                 self.budget.see(reply.header)
             target = reply.header("Location")
@@ -223,7 +238,25 @@ class HTTP:
                 **call.where.fields,
                 status=reply.status,
             )
-        return resolve(reply.url, target)
+        try:
+            return resolve(reply.url, target)
+        except ProtocolError as error:
+            reason = error.message
+        raise RedirectRefused(
+            f"{call.where}: {reply.origin.netloc} redirects to {reason}; refused", **call.where.fields
+        )
+
+    def _hop(self, call: Call, url: str, headers: dict[str, str]) -> Reply:
+        """One request; where a redirect led inward it is the redirect that is refused."""
+        if url != call.url:
+            _log.debug("%s: redirected to %s", call.where, origin_of(url).netloc)
+        try:
+            return self._once(call, url, headers)
+        except AddressRefused as error:
+            if url == call.url:
+                raise
+            reason = error.message
+        raise RedirectRefused(f"{reason}, so the redirect there is not followed", **call.where.fields)
 
     def _check_abroad(self, target: Origin, where: Where) -> None:
         """Away from the registry: https on its usual port, or an address that the operator named."""

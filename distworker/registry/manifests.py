@@ -1,4 +1,4 @@
-"""Manifests: HEAD, GET and PUT, byte for byte.
+"""Manifests: HEAD and GET, byte for byte.
 
 The bytes are hashed against the digest that was asked for; what headers say is checked too, and never
 believed instead (regclient GHSA-qv35-3gw6-8q4j). What HEAD says is a hint: whatever is odd about it is
@@ -24,7 +24,7 @@ from distworker.errors import (
     UnsupportedDigest,
     clean,
 )
-from distworker.limits import MANIFEST_MAX_PULL, MANIFEST_MAX_PUSH
+from distworker.limits import MANIFEST_MAX_PULL
 from distworker.manifest import Manifest, parse_manifest, verify_manifest
 from distworker.mediatypes import ACCEPT, ACCEPTED, bare
 from distworker.registry import faults, scopes
@@ -37,23 +37,22 @@ from distworker.registry.ping import explained
 _LOG = logging.getLogger(__name__)
 
 
-def head_manifest(
-    at: Endpoint, repository: str, reference: str, *, head: bool = True, trusted: bool = True
-) -> ManifestHead | None:
+def head_manifest(at: Endpoint, repository: str, reference: str) -> ManifestHead | None:
     """What the registry says is under `reference`; None when it says 404.
 
     A registry whose HEAD is no use (405, 403, no digest, a storage host that signs only GET) is asked with
-    GET. `head`: is HEAD worth a try there at all? `trusted`: is its Docker-Content-Digest usually right?
+    GET, at once where that is known of it.
     """
-    if head:
+    if at.quirks.head_manifests:
+        missing = {404, 403} if at.quirks.head_403_is_missing else {404}
         with at.http.send(_call(at, "HEAD", "head manifest", repository, reference)) as reply:
-            if reply.status == 404 and reply.origin == at.http.origin:
+            if reply.status in missing and reply.origin == at.http.origin:
                 return None
-            hint = _hint(reply, _asked(reference), trusted)
+            hint = _hint(reply, _asked(reference), at.quirks.digest_header_trusted)
         if hint is not None:
             return hint
     try:
-        manifest = get_manifest(at, repository, reference, trusted=trusted)
+        manifest = get_manifest(at, repository, reference)
     except TransferError as error:
         if error.fields.get("status") == 404:
             return None
@@ -61,13 +60,10 @@ def head_manifest(
     return ManifestHead(manifest.digest, manifest.media_type, len(manifest.raw))
 
 
-def get_manifest(
-    at: Endpoint, repository: str, reference: str, media_type: str = "", *, trusted: bool = True
-) -> Manifest:
+def get_manifest(at: Endpoint, repository: str, reference: str, media_type: str = "") -> Manifest:
     """The manifest under `reference`, its bytes proven.
 
     `media_type` is what the descriptor that led here states; it counts only when `reference` is its digest.
-    `trusted`: a Docker-Content-Digest that differs from the bytes means wrong bytes, not a wrong header.
 
     Raises:
         ManifestUnknown: 404. DigestMismatch: other bytes than the digest asked for, twice, or than the header
@@ -79,45 +75,10 @@ def get_manifest(
     # A cache or proxy may have mangled it once; a second time it is what the registry has.
     for again in (call, replace(call, headers={**call.headers, **PAST_CACHES}, fresh=True)):
         try:
-            return _get(at, again, _asked(reference), media_type, trusted)
+            return _get(at, again, _asked(reference), media_type)
         except _Spoiled as error:
             spoiled = error.error
     raise spoiled
-
-
-def put_manifest(at: Endpoint, repository: str, reference: str, manifest: Manifest) -> None:
-    """PUT the exact bytes under a tag or digest.
-
-    Raises:
-        DigestMismatch: the registry stored something else. ManifestTooLarge: above what registries must take.
-        BlobUnknown, ManifestInvalid, TypeRefused, TagImmutable, Quota, Denied: why it refused.
-    """
-    where = at.where("put manifest", repository, reference)
-    if len(manifest.raw) > MANIFEST_MAX_PUSH:
-        raise ManifestTooLarge(
-            f"{where}: the manifest has {len(manifest.raw)} bytes; registries take up to {MANIFEST_MAX_PUSH}",
-            **where.fields,
-        )
-    call = Call(
-        "PUT",
-        at.manifest(repository, reference),
-        where,
-        scopes=(scopes.push(repository),),
-        headers={"Content-Type": manifest.media_type},
-        body=manifest.raw,
-    )
-    with at.http.send(call) as reply:
-        if reply.status not in {200, 201, 202, 204}:
-            raise reply.error()
-        stated = _stated_digest(reply)
-        if stated and stated.algorithm == manifest.digest.algorithm and stated != manifest.digest:
-            raise DigestMismatch(f"{where}: the registry rewrote the manifest to {stated}", **where.fields)
-        if reply.status != 201 and not stated:
-            # A web server that says 200 to everything must not look like success (2.1).
-            raise ProtocolError(
-                f"{where}: {at.registry} answered {reply.status} without confirming the manifest",
-                **where.fields,
-            )
 
 
 class _Spoiled(Exception):
@@ -128,7 +89,7 @@ class _Spoiled(Exception):
         self.error = error
 
 
-def _get(at: Endpoint, call: Call, asked: Digest | None, media_type: str, trusted: bool) -> Manifest:
+def _get(at: Endpoint, call: Call, asked: Digest | None, media_type: str) -> Manifest:
     with at.http.send(call) as reply:
         if reply.status != 200:
             raise explained(at, reply.error())
@@ -146,7 +107,7 @@ def _get(at: Endpoint, call: Call, asked: Digest | None, media_type: str, truste
         stated = _stated_digest(reply)
         encoding = reply.header("Content-Encoding").strip().lower()
     try:
-        _vouched(raw, stated, asked, trusted, call.where)
+        _vouched(raw, stated, asked, at.quirks.digest_header_trusted, call.where)
         return parse_manifest(raw, content_type, asked, media_type)
     except (TransferError, UnsupportedDigest) as error:
         found = faults.prefixed(error, call.where)

@@ -27,7 +27,7 @@ def ping(at: Endpoint) -> bool:
                 **where.fields,
                 status=reply.status,
             )
-    return at.http.auth.known is not None and at.http.auth.credential() is not None
+    return at.http.auth.known is not None and at.http.auth.credential("") is not None
 
 
 def explained(at: Endpoint, error: TransferError) -> TransferError:

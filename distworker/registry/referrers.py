@@ -55,13 +55,10 @@ def _tag_part(text: str, limit: int) -> str:
 
 
 class Referrers:
-    """Lists referrers at one registry. `trusted`: see `manifests.get_manifest`."""
+    """Lists referrers at one registry."""
 
-    def __init__(
-        self, at: Endpoint, *, trusted: bool = True, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, at: Endpoint, clock: Callable[[], float] = time.monotonic) -> None:
         self._at = at
-        self._trusted = trusted
         self._clock = clock
         self._without: dict[str, float] = {}  #: repository → until when the API is not asked
 
@@ -102,7 +99,7 @@ class Referrers:
     def _tagged(self, repository: str, digest: Digest, artifact_type: str) -> Iterator[Descriptor]:
         tag = fallback_tag(digest)
         try:
-            index = manifests.get_manifest(self._at, repository, tag, trusted=self._trusted)
+            index = manifests.get_manifest(self._at, repository, tag)
         except (ManifestUnknown, RepositoryUnknown):
             return
         if index.media_type != OCI_INDEX:

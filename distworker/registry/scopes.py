@@ -21,9 +21,10 @@ class Scope:
     def parse(cls, text: str) -> Scope | None:
         """The scope that a challenge spells; names may hold colons. None for anything else."""
         kind, _, rest = text.partition(":")
-        name, _, actions = rest.rpartition(":")
+        name, _, listed = rest.rpartition(":")
         kind = kind.partition("(")[0]  # repository(plugin) is a repository
-        return cls(kind, name, tuple(sorted(set(actions.split(","))))) if kind and name and actions else None
+        actions = {action for action in listed.split(",") if action}
+        return cls(kind, name, tuple(sorted(actions))) if kind and name and actions else None
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}:{','.join(self.actions)}"
@@ -47,6 +48,11 @@ def push(repository: str) -> Scope:
 def catalog() -> Scope:
     """Listing the repositories of a registry."""
     return Scope("registry", "catalog", ("*",))
+
+
+def delete(repository: str) -> Scope:
+    """Deleting from a repository."""
+    return Scope("repository", repository, ("delete", "pull"))
 
 
 def united(needed: tuple[Scope, ...], offered: Iterable[str]) -> tuple[Scope, ...]:

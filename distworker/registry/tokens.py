@@ -1,4 +1,4 @@
-"""Bearer tokens: asking a token server, and remembering what it gave until it gets old.
+"""Bearer tokens: how a token server is asked, and what its answer says.
 
 `TokenRequest` and `read_token` are plain values over the wire format of distribution's token spec and of
 OAuth 2; sending is someone else's work, so all of it is tested without sockets. Tokens are
@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from distworker.errors import ProtocolError
@@ -23,7 +19,7 @@ from distworker.limits import HEADER_VALUE_MAX
 from distworker.registry.credentials import Credential
 from distworker.registry.scopes import Scope
 from distworker.registry.urls import origin_of, with_query
-from distworker.registry.waits import TOKEN_LIFE_MIN, TOKEN_MARGIN, TOKEN_RENEW_AT, TOKENS_KEPT
+from distworker.registry.waits import TOKEN_LIFE_MIN, TOKEN_MARGIN, TOKEN_RENEW_AT
 
 #: OAuth 2 wants a name for the client.
 CLIENT_ID: Final = "distworker"
@@ -60,67 +56,6 @@ class Token:
         return all(any(mine.covers(one) for mine in self.scopes) for one in scopes)
 
 
-@dataclass(frozen=True, slots=True)
-class TokenKey:
-    """What a token was made for; the fingerprint keeps two secrets apart."""
-
-    realm: str = field(repr=False)
-    service: str
-    fingerprint: str
-    scopes: tuple[Scope, ...]
-
-
-class TokenCache(Protocol):
-    """Where tokens are remembered."""
-
-    def get(self, key: TokenKey) -> Token | None:
-        """A token that is not yet due for renewal."""
-        ...
-
-    def put(self, key: TokenKey, token: Token) -> None:
-        """Remember it."""
-        ...
-
-    def drop(self, key: TokenKey) -> None:
-        """Forget it: the registry refused it."""
-        ...
-
-
-class MemoryTokenCache:
-    """Tokens of one process. A wider token serves a smaller need of the same repositories, never of
-    others.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._tokens: OrderedDict[TokenKey, Token] = OrderedDict()
-
-    def get(self, key: TokenKey) -> Token | None:
-        """See `TokenCache.get`."""
-        with self._lock:
-            for wanted in (key, *_wider(key)):
-                token = self._tokens.get(wanted)
-                if token is not None and token.renew_at > self._clock():
-                    self._tokens.move_to_end(wanted)
-                    return token
-            return None
-
-    def put(self, key: TokenKey, token: Token) -> None:
-        """See `TokenCache.put`."""
-        with self._lock:
-            self._tokens[key] = token
-            self._tokens.move_to_end(key)
-            while len(self._tokens) > TOKENS_KEPT:
-                self._tokens.popitem(last=False)
-
-    def drop(self, key: TokenKey) -> None:
-        """See `TokenCache.drop`."""
-        with self._lock:
-            for wanted in (key, *_wider(key)):
-                self._tokens.pop(wanted, None)
-
-
 def get_request(
     realm: str, service: str, scopes: tuple[Scope, ...], credential: Credential | None
 ) -> TokenRequest:
@@ -142,9 +77,10 @@ def post_request(realm: str, service: str, scopes: tuple[Scope, ...], credential
         "grant_type": "refresh_token",
         "service": service,
         "client_id": CLIENT_ID,
-        "scope": " ".join(str(scope) for scope in scopes),
         "refresh_token": credential.refresh_token(origin_of(realm)),
     }
+    if scopes:
+        form["scope"] = " ".join(str(scope) for scope in scopes)
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     return TokenRequest("POST", realm, headers, urlencode(form).encode())
 
@@ -168,14 +104,6 @@ def read_token(body: bytes, scopes: tuple[Scope, ...], now: float, clock: float)
     age = max(now - _issued_at(document.get("issued_at"), now), 0.0)
     left = life - age if age < life else life
     return Token(value, scopes, clock + max(min(left * TOKEN_RENEW_AT, left - TOKEN_MARGIN), 1.0))
-
-
-def _wider(key: TokenKey) -> list[TokenKey]:
-    """Keys of push tokens that also cover the pulls of `key`."""
-    wider = tuple(
-        Scope(one.kind, one.name, ("pull", "push")) if one.actions == ("pull",) else one for one in key.scopes
-    )
-    return [] if wider == key.scopes else [TokenKey(key.realm, key.service, key.fingerprint, wider)]
 
 
 def _json(body: bytes) -> Any:

@@ -60,7 +60,33 @@ TOKEN_LIFE_MIN: Final = 60.0
 #: Tokens are renewed at this share of their life, and at least this many seconds before its end.
 TOKEN_RENEW_AT: Final = 0.8
 TOKEN_MARGIN: Final = 5.0
-#: Tokens kept per origin and credential; one per repository in use.
+#: Seconds for which one process may ask a token server while others wait for its answer, and between looks.
+TOKEN_TURN: Final = 30.0
+TOKEN_TURN_POLL: Final = 0.05
+#: Answers to 401 in one logical request: each token request, and one token that somebody else got meanwhile.
+REPLAYS_MAX: Final = 3
+#: Resources whose tokens are kept per origin and credential; one per repository in use.
 TOKENS_KEPT: Final = 1024
 #: Seconds a refused login is not tried again: Docker Hub locks the account for ten minutes.
 BAD_LOGIN_MEMORY: Final = 600.0
+
+#: Smallest chunk an upload falls back to (bytes): object stores take no smaller part before the last one.
+CHUNK_FLOOR: Final = 5 << 20
+#: Largest chunk (bytes), whatever a registry asks for: a chunk is what gets sent again after a fault.
+CHUNK_CEILING: Final = 256 << 20
+#: Empty closing PUTs sent in one session; of those that nobody answered in time, fewer.
+COMMITS_MAX: Final = 3
+SILENT_COMMITS_MAX: Final = 2
+#: PATCH requests of one blob that may fail, however much progress each made.
+PATCH_FAULTS_MAX: Final = 50
+#: Bytes between two broken PUTs that count as "broke at the same place": what socket buffers hide.
+SAME_PLACE: Final = 8 << 20
+
+#: Repositories tried for one mount: each refusal costs a request, and a session on some registries.
+MOUNTS_MAX: Final = 4
+#: Seconds waited between PUTs of a manifest while the registry does not see what it was just sent.
+LAG_WAITS: Final = (1.0, 2.0, 4.0, 8.0)
+#: After that the work is given back for so long.
+LAG_DELAY: Final = 15.0
+#: Rounds of read, merge and write of one fallback tag for referrers before others win.
+MERGES_MAX: Final = 5

@@ -24,7 +24,7 @@ MEANING: Final[Mapping[str, str]] = {
     "redis": "redis_url, broker_url and redis_prefix",
     "store": "the [store] settings",
     "registries": "registries.toml",
-    "credentials": "the registries' logins, auth_files and credential_helpers",
+    "credentials": "the registries' passwords and keys, auth_files and credential_helpers",
 }
 
 # About 10 ms of CPU for each mark: nothing at a worker's start, much for a guesser.

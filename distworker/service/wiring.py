@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from distworker.registry.learned import Facts
     from distworker.registry.profiles import HostProfile
     from distworker.state.ledger import RedisLedger
+    from distworker.state.vault import RedisVault
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def build_services(config: Config, dispatch: Dispatcher) -> Services:
     """
     settings = config.settings
     ledger, store = build_ledger(settings), build_store(settings)
-    registries = build_registries(config, learned=shared_facts(ledger))
+    registries = build_registries(config, learned=shared_facts(ledger), vault=build_vault(settings, ledger))
     kit = Equipment(registries, store, STEPS, window=settings.window, part_size=settings.part_size)
     return Services(
         config=config,
@@ -192,10 +193,21 @@ def build_store(settings: Settings) -> BlobStore:
     )
 
 
-def build_registries(config: Config, *, local: bool = False, learned: Facts | None = None) -> RegistryPool:
+def build_vault(settings: Settings, ledger: RedisLedger) -> RedisVault | None:
+    """Where the fleet's workers share tokens; None when they have no secret in common to encrypt with."""
+    from distworker.state.vault import RedisVault  # noqa: PLC0415 - see the module text
+
+    secret = settings.token_secret.get_secret_value() or settings.store.secret_key.get_secret_value()
+    return RedisVault(ledger.redis, secret) if secret else None
+
+
+def build_registries(
+    config: Config, *, local: bool = False, learned: Facts | None = None, vault: RedisVault | None = None
+) -> RegistryPool:
     """The registries with the operator's profiles and logins. `local`: whoever runs this is the operator, so
     registries that a request names may lie at private addresses, and the user's own logins are there.
-    `learned`: where facts about registries are remembered, this process's memory if not given.
+    `learned`: where facts about registries are remembered, this process's memory if not given. `vault`: where
+    tokens are shared; without one they stay in this process.
     """
     from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
     from distworker.registry.client import USER_AGENT, RegistryPool  # noqa: PLC0415
@@ -219,6 +231,7 @@ def build_registries(config: Config, *, local: bool = False, learned: Facts | No
         policy=policy,
         trust_named=local,
         learned=learned,
+        vault=vault,
     )
 
 

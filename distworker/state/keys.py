@@ -40,6 +40,9 @@ TABLE: Final[dict[str, str]] = {
     # lanes
     "lane": "lane:",  # <lane> hash: last number, newest published, its note; TTL Rules.keep from the last use
     "lane_image": "lani:",  # <lane>|<image> string: that image's number; TTL Rules.keep
+    # what workers share about logins (vault.py)
+    "vault": "vt:",  # <mark of a name> string: an encrypted token or refusal; TTL its own life
+    "vault_turn": "vl:",  # <mark of a name> string: who fetches it just now; TTL 30 s at most, freed before
     # workers and the ledger itself
     "seen": "w:seen",  # zset: owner → last beat (ms); swept by the reaper
     "slots": "w:slots",  # hash: owner → slots; swept with it

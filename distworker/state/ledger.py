@@ -38,7 +38,7 @@ class RedisLedger(Jobs, Progress, Origins):
 
     @property
     def redis(self) -> Connection:
-        """The connection, for checks and tests."""
+        """The connection, for checks, tests and what else lies in the same database."""
         return self._redis
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from distworker.registry.base import Chunk, Registry
 from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.profiles import HostProfile, UploadMode
+from distworker.registry.quirks import Quirks
 from tests.conftest import BUCKET
 from tests.fakes.registry_token import SignedTokenServer
 
@@ -140,7 +141,13 @@ class Registries:
 def pool_for(at: Running, password: str = "", mode: UploadMode = "auto") -> RegistryPool:
     """Clients for one plain-http registry, logged in if there is a password."""
     logins = ConfiguredCredentials({"main": Login((at.host,), USER, password)} if password else {})
-    profile = HostProfile(plain_http=True, private=True, token_realms=at.realms, upload_mode=mode)
+    profile = HostProfile(
+        plain_http=True,
+        private=True,
+        token_realms=at.realms,
+        upload_mode=mode,
+        quirks=Quirks(chunk_bytes=MIB),
+    )
     policy = AddressPolicy(tuple(Allowed.parse(text) for text in at.allow))
     return RegistryPool({at.host: profile}, logins, policy=policy)
 
@@ -148,7 +155,7 @@ def pool_for(at: Running, password: str = "", mode: UploadMode = "auto") -> Regi
 def send(registry: Registry, repository: str, data: bytes) -> Digest:
     """Upload `data` in one piece."""
     digest = Digest.of(data)
-    registry.upload_blob(repository, digest, len(data), lambda offset=0: One(data[offset:]))
+    registry.upload_blob(repository, digest, len(data), lambda offset: One(data[offset:]))
     return digest
 
 

@@ -55,7 +55,7 @@ from tests.fakes.registry_token import SignedTokenServer
 DATA = random.Random(11).randbytes(3 * MIB + 17)
 DIGEST = Digest.of(DATA)
 #: Ways of sending a blob; "auto" is one PUT where that is taken.
-MODES: tuple[UploadMode, ...] = ("auto", "patch")
+MODES: tuple[UploadMode, ...] = ("auto", "patch", "chunked")
 
 Connect = Callable[..., Registry]
 
@@ -121,7 +121,7 @@ def test_a_login_that_works_pings(connect: Connect) -> None:
 @pytest.mark.parametrize("data", [b"{}", b"x", DATA], ids=["braces", "one", "3MiB"])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_blob_goes_in_and_comes_out(connect: Connect, repo: str, data: bytes, mode: UploadMode) -> None:
-    """Both upload modes, any size; presence follows."""
+    """Every upload mode, any size (chunks of 1 MiB); presence follows."""
     registry = connect(mode=mode)
     digest = Digest.of(data)
     assert not registry.has_blob(repo, digest)
@@ -167,11 +167,11 @@ def test_a_blob_is_mounted_from_another_repository(connect: Connect, repo: str) 
     """No bytes move; a blob nobody has gives a session that works."""
     registry = connect()
     digest = send(registry, f"{repo}-base", DATA)
-    assert registry.mount_blob(repo, digest, f"{repo}-base") is None
+    assert registry.mount_blob(repo, digest, [f"{repo}-base"]) is None
     assert read(registry, repo, digest, len(DATA)) == DATA
-    session = registry.mount_blob(repo, Digest.of(b"new"), f"{repo}-base")
+    session = registry.mount_blob(repo, Digest.of(b"new"), [f"{repo}-base"])
     assert session is not None
-    registry.upload_blob(repo, Digest.of(b"new"), 3, lambda offset=0: One(b"new"[offset:]), session)
+    registry.upload_blob(repo, Digest.of(b"new"), 3, lambda offset: One(b"new"[offset:]), session)
     assert registry.has_blob(repo, Digest.of(b"new"))
 
 
@@ -227,6 +227,42 @@ def test_all_tags_are_listed(connect: Connect, repo: str) -> None:
         registry.put_manifest(repo, tag, manifest)
     listed = list(registry.tags(repo))
     assert (set(listed), len(listed)) == (wanted, 12)
+
+
+def test_a_referrer_is_listed_under_its_subjects_tag(connect: Connect, repo: str) -> None:
+    """None of these registries indexes subjects, so the client keeps the list, and loses no entry of it."""
+    registry = connect()
+    subject = image(registry, repo)
+    registry.put_manifest(repo, subject.digest, subject)
+    about = {"mediaType": OCI_MANIFEST, "digest": subject.digest, "size": subject.size}
+    made = []
+    for kind in ("x/signature", "x/sbom"):
+        raw = json.dumps({**json.loads(subject.raw), "subject": about, "artifactType": kind}).encode()
+        made.append(parse_manifest(raw, OCI_MANIFEST))
+        registry.put_manifest(repo, made[-1].digest, made[-1])
+    listed = registry.get_manifest(repo, str(subject.digest).replace(":", "-"))
+    assert listed.media_type == OCI_INDEX
+    assert [(one.digest, one.artifact_type) for one in listed.children] == [
+        (made[0].digest, "x/signature"),
+        (made[1].digest, "x/sbom"),
+    ]
+    assert [one.digest for one in registry.referrers(repo, subject.digest)] == [one.digest for one in made]
+
+
+def test_manifests_and_tags_are_deleted(connect: Connect, repo: str) -> None:
+    """A tag that shares its manifest is refused, one that stands alone goes, gone is gone."""
+    registry = connect()
+    manifest = image(registry, repo)
+    for tag in ("v1", "v2"):
+        registry.put_manifest(repo, tag, manifest)
+    with pytest.raises(Denied):
+        registry.delete_tag(repo, "v1")
+    assert registry.delete_manifest(repo, manifest.digest)
+    assert not registry.delete_manifest(repo, manifest.digest)
+    assert registry.head_manifest(repo, "v1") is None
+    registry.put_manifest(repo, "v3", manifest)
+    assert registry.delete_tag(repo, "v3")
+    assert not registry.delete_tag(repo, "v3")
 
 
 def test_one_client_serves_many_threads(connect: Connect, repo: str) -> None:
@@ -327,7 +363,7 @@ def test_a_large_blob_streams_both_ways_in_little_memory(
     registry = pool.client(at.host)
     tracemalloc.start()
     try:
-        registry.upload_blob(repo, digest, len(body), lambda offset=0: Pieces(512 * MIB, start=offset))
+        registry.upload_blob(repo, digest, len(body), lambda offset: Pieces(512 * MIB, start=offset))
         with registry.read_blob(repo, digest, len(body)) as blob:
             received = sum(len(chunk) for chunk in blob)
         peak = tracemalloc.get_traced_memory()[1]

@@ -25,9 +25,9 @@ from distworker.errors import (
     Denied,
     DistworkerError,
     ManifestUnknown,
-    ProtocolError,
     RepositoryUnknown,
     TagImmutable,
+    Unavailable,
 )
 from distworker.manifest import Descriptor, Manifest, parse_manifest
 from distworker.plan.codec import dump_request
@@ -65,8 +65,7 @@ class Site:
     blind: set[str] = field(default_factory=set)  #: digests for which HEAD of the blob is unclear
     hidden: dict[str, set[str]] = field(default_factory=dict)  #: credential → repositories it may not see
     immutable: set[str] = field(default_factory=set)  #: tags
-    lag: int = 0  #: manifest PUTs refused although everything is there
-    races: int = 0  #: manifest PUTs answered DIGEST_INVALID although the bytes are right
+    lag: int = 0  #: manifest PUTs given up because the registry did not see yet what it has
     no_head: bool = False  #: HEAD of a manifest answers 404
     no_digest_get: bool = False  #: GET of a manifest by digest answers 404
     errors: dict[str, DistworkerError] = field(default_factory=dict)  #: verb → what it raises
@@ -167,24 +166,31 @@ class FakeRegistry:
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         with self.site.call("put_manifest", repository, reference):
             repo = self.site.repository(repository)
-            if self.site.races > 0:
-                self.site.races -= 1
-                raise ProtocolError("400: digest invalid", registry_code="DIGEST_INVALID", status=400)
             if self.site.lag > 0:
                 self.site.lag -= 1
-                raise _lacking("not seen yet")
+                raise Unavailable("it does not see yet what it has", delay=15.0)
             for blob in manifest.blobs:
                 if blob.digest not in repo.blobs and not blob.is_foreign:
                     raise _lacking(str(blob.digest))
             for child in manifest.children:
                 if child.digest not in repo.manifests and child.digest not in repo.blobs:
                     raise _lacking(str(child.digest))
-            if reference in self.site.immutable and repo.tags.get(reference, "") != "":
+            if reference in self.site.immutable and repo.tags.get(reference) not in {None, manifest.digest}:
                 raise TagImmutable(f"{reference} is immutable", status=412)
             assert verify_bytes(manifest.raw, manifest.digest)
             repo.manifests[manifest.digest] = (manifest.raw, manifest.media_type)
             if ":" not in reference:
                 repo.tags[reference] = manifest.digest
+
+    def delete_manifest(self, repository: str, digest: Digest) -> bool:
+        with self.site.call("delete_manifest", repository, digest):
+            repo = self.site.repository(repository)
+            repo.tags = {tag: one for tag, one in repo.tags.items() if one != digest}
+            return repo.manifests.pop(digest, None) is not None
+
+    def delete_tag(self, repository: str, tag: str) -> bool:
+        with self.site.call("delete_tag", repository, tag):
+            return self.site.repository(repository).tags.pop(tag, None) is not None
 
     def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         with self.site.call("has_blob", repository, digest):
@@ -204,13 +210,13 @@ class FakeRegistry:
             self.site.corrupt_once.discard(digest)
             yield _Read(self.site, data, digest, size)
 
-    def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
-        with self.site.call("mount_blob", repository, digest, source):
-            near = self._see(source)
-            if self.site.refuse_mounts or near is None or digest not in near.blobs:
-                return self._session(repository)
-            self.site.repository(repository).blobs[digest] = near.blobs[digest]
-            return None
+    def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
+        with self.site.call("mount_blob", repository, digest, *sources):
+            for near in map(self._see, sources):
+                if not self.site.refuse_mounts and near is not None and digest in near.blobs:
+                    self.site.repository(repository).blobs[digest] = near.blobs[digest]
+                    return None
+            return self._session(repository)
 
     def start_upload(self, repository: str) -> UploadSession:
         with self.site.call("start_upload", repository):
@@ -232,7 +238,7 @@ class FakeRegistry:
         with self.site.call("upload_blob", repository, digest):
             if repository in self.site.hidden.get(self.credential, ()):
                 raise Denied(f"no push to {repository}", status=403)
-            opened = body()
+            opened = body(0)
             assert len(opened) == size
             data = bytearray()
             for chunk in opened:

@@ -12,6 +12,7 @@ import datetime
 import json
 import secrets
 import time
+from collections import Counter
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -25,7 +26,7 @@ from tests.fakes.registry_server import Answer, FakeServer, Seen
 
 class FakeTokenServer(FakeServer):
     """Opaque tokens. `users` name → password; anonymous callers may pull `public/…`; `denied` repositories
-    never."""
+    never. `uses`: a token is good for so many requests, 0 for any number."""
 
     service = "fake-registry"
 
@@ -35,6 +36,8 @@ class FakeTokenServer(FakeServer):
         self.identity, self.life = identity, life
         self.denied: set[str] = set()
         self.issued: dict[str, set[str]] = {}
+        self.uses = 0
+        self._used: Counter[str] = Counter()
 
     @property
     def realm(self) -> str:
@@ -43,7 +46,8 @@ class FakeTokenServer(FakeServer):
 
     def rights(self, token: str) -> set[str] | None:
         """`repository:name:action` of a token; None for one we did not issue or took back."""
-        return self.issued.get(token)
+        self._used[token] += 1
+        return None if 0 < self.uses < self._used[token] else self.issued.get(token)
 
     def handle(self, request: Seen) -> Answer:
         """A token, or 401 for a login that is wrong."""
@@ -79,6 +83,8 @@ class FakeTokenServer(FakeServer):
             scope.split(":", 1)[1].rpartition(":")[0],
             scope.rpartition(":")[2],
         )
+        if (kind, name) == ("registry", "catalog") and user:
+            return ["registry:catalog:*"]
         if kind != "repository" or name in self.denied:
             return []
         allowed = actions.split(",")

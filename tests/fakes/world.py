@@ -24,6 +24,7 @@ from distworker.registry.client import Client, RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.profiles import HostProfile
 from distworker.registry.quirks import Quirks
+from distworker.registry.sharedtokens import Vault
 from distworker.retrying import Backoff
 from distworker.service.local import LocalService
 from distworker.service.payload import parse_request
@@ -110,10 +111,12 @@ class World:
         allow: tuple[str, ...] = (),
         chunk: int = 4096,
         tries: int = 4,
+        vault: Vault | None = None,
         **profile: Any,
     ) -> RegistryPool:
         """Clients that never wait. `logins`: host to user and password. `trust`: `auth.example` is named as
-        token server. `allow`: the operator's `allow_hosts`. Other words go to every host's profile or quirks.
+        token server. `allow`: the operator's `allow_hosts`. `vault`: what several pools share. Other words go
+        to every host's profile or quirks.
         """
         kinks = {name: profile.pop(name) for name in list(profile) if name in QUIRKS}
         made = {
@@ -125,7 +128,7 @@ class World:
                     **profile,
                 }
             )
-            for host in ADDRESSES
+            for host in (*ADDRESSES, *(logins or {}))
         }
         entries = {
             host: Login((host,), user, password, identity_token=identity)
@@ -140,6 +143,7 @@ class World:
             clock=self.clock,
             policy=AddressPolicy(tuple(Allowed.parse(text) for text in allow)),
             wires=self.network,
+            vault=vault,
         )
         self._stack.callback(pool.close)
         return pool
@@ -157,6 +161,12 @@ class World:
         self, source: str, destination: str, pool: RegistryPool | None = None, **fields: Any
     ) -> tuple[JobView, list[Mapping[str, Any]]]:
         """The whole pipeline in this process: the closed job and the outcome of each of its images."""
+        return self.run({"source": source, "destination": destination, **fields}, pool)
+
+    def run(
+        self, request: Mapping[str, Any], pool: RegistryPool | None = None
+    ) -> tuple[JobView, list[Mapping[str, Any]]]:
+        """The same for any request, which may have several `pairs`."""
         kit = Equipment(
             registries=pool or self.pool(),
             store=LocalStore(self._folder / "store", durable=False),
@@ -164,11 +174,14 @@ class World:
             window=20,
             part_size=1 << 20,
         )
-        payload = {"v": 1, "source": source, "destination": destination, **fields}
-        request: JobRequest = parse_request(payload, new_id=f"case-{len(self.sleeps)}", created=1.0)
+        job: JobRequest = parse_request({"v": 1, **request}, new_id=f"case-{len(self.sleeps)}", created=1.0)
         with LocalService(MemoryLedger(), kit, 4) as service:
-            *_, view = service.run(request)
-            return view, list(service.jobs.outcomes(request.id))
+            *_, view = service.run(job)
+            return view, list(service.jobs.outcomes(job.id))
+
+    def stored(self, digest: str) -> list[Path]:
+        """The files that hold this blob in the pipeline's store."""
+        return list((self._folder / "store").rglob(digest.partition(":")[2]))
 
     def fails(
         self, kind: type[DistworkerError], **fields: object

@@ -139,7 +139,7 @@ class Api:
         return Page(items, pages.next_page(reply, self.http.origin, what))
 
     def _send(self, url: str, where: Where) -> tuple[Reply, bool]:
-        credential = self.http.auth.credential()
+        credential = self.http.auth.credential(where.repository)
         header = self.login.header(self.http, credential, where) if credential else ""
         headers = {"Accept": "application/json", **self.headers}
         return self.http.send(Call("GET", url, where, headers=headers, authorization=header)), bool(header)

@@ -53,7 +53,7 @@ class HubLogin:
     def _ask(self, http: HTTP, credential: Credential, where: Where) -> str:
         http.auth.check_not_refused(credential, where)
         form = {"identifier": credential.username, "secret": credential.secret(http.origin)}
-        status, body = http.auth.send(
+        status, body = http.auth.wire.send(
             TokenRequest(
                 "POST",
                 f"{http.origin}/v2/auth/token",

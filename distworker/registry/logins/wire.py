@@ -46,7 +46,7 @@ class Wire:
         self._http = HTTP(
             origin_of(f"https://{registry}"),
             frozenset(),
-            find=lambda: None,
+            find=lambda _repository: None,
             dialer=dialer,
             user_agent=user_agent,
             backoff=backoff,

@@ -41,6 +41,10 @@ class Sent:
     def __iter__(self) -> Iterator[Chunk]:
         yield from self.chunks
 
+    def at(self, offset: int) -> Sent:
+        """The body from there on: what `upload_blob` is given."""
+        return Sent(b"".join(self.chunks)[offset:]) if offset else self
+
 
 @dataclass
 class Rig:

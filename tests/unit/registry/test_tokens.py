@@ -12,9 +12,7 @@ from distworker.registry import scopes
 from distworker.registry.credentials import Credential
 from distworker.registry.scopes import Scope
 from distworker.registry.tokens import (
-    MemoryTokenCache,
     Token,
-    TokenKey,
     get_request,
     post_request,
     read_token,
@@ -89,29 +87,6 @@ def test_post_joins_scopes_with_a_space() -> None:
     assert b"grant_type=refresh_token" in request.body
 
 
-def key(*wanted: Scope, fingerprint: str = "") -> TokenKey:
-    """A cache key."""
-    return TokenKey(REALM, "reg", fingerprint, wanted)
-
-
-def test_a_push_token_serves_a_pull_of_the_same_repository_only() -> None:
-    """Rights are never carried over to another repository or another secret."""
-    cache = MemoryTokenCache(clock=lambda: 0.0)
-    cache.put(key(scopes.push("a"), fingerprint="f"), Token("t", (), 10.0))
-    assert cache.get(key(scopes.pull("a"), fingerprint="f")) is not None
-    assert cache.get(key(scopes.pull("b"), fingerprint="f")) is None
-    assert cache.get(key(scopes.pull("a"), fingerprint="g")) is None
-
-
-def test_a_token_due_for_renewal_is_not_used() -> None:
-    """It would die on the way."""
-    now = [0.0]
-    cache = MemoryTokenCache(clock=lambda: now[0])
-    cache.put(key(scopes.pull("a")), Token("t", (), 10.0))
-    now[0] = 10.0
-    assert cache.get(key(scopes.pull("a"))) is None
-
-
 def test_scopes_are_widened_by_a_challenge_for_the_same_repository_only() -> None:
     """A registry cannot make us ask for rights elsewhere."""
     offered = ["repository:a/b:pull,push,delete", "repository:other:pull", "registry:catalog:*", "nonsense"]
@@ -121,13 +96,39 @@ def test_scopes_are_widened_by_a_challenge_for_the_same_repository_only() -> Non
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("repository:host:5000/a/b:pull", "host:5000/a/b"), ("repository(plugin):a/b:pull", "a/b")],
+    [
+        ("repository:host:5000/a/b:pull", "host:5000/a/b"),
+        ("repository(plugin):a/b:pull", "a/b"),
+        ("repository:a/b:pull,", "a/b"),
+    ],
 )
 def test_names_in_scopes_may_hold_colons(text: str, name: str) -> None:
     """The type is split from the left, the actions from the right."""
     scope = Scope.parse(text)
     assert scope is not None
     assert (scope.kind, scope.name) == ("repository", name)
+
+
+def test_nonsense_is_no_scope() -> None:
+    """A challenge may hold anything."""
+    assert [Scope.parse(text) for text in ("", "a", "a:b", "a:b:", "a:b:,", ":b:c", "a::c")] == [None] * 7
+
+
+def test_a_catalog_is_a_scope_like_any_other() -> None:
+    """What is needed is asked for as it stands; a challenge for it changes nothing."""
+    catalog = Scope("registry", "catalog", ("*",))
+    assert Scope.parse("registry:catalog:*") == catalog
+    assert scopes.united((catalog,), ["registry:catalog:*", "repository:a/b:pull"]) == (catalog,)
+    assert catalog.covers(Scope("registry", "catalog", ("list",)))
+
+
+def test_a_login_without_scopes_is_asked_for_without_any() -> None:
+    """As `docker login` does; an empty scope is another question."""
+    credential = Credential("me", "SECRET", identity_token="SECRET").bound_to(HOME)
+    assert get_request("https://auth.example/token", "s", (), credential).url.endswith(
+        "?service=s&account=me"
+    )
+    assert b"scope" not in (post_request(REALM, "s", (), credential).body or b"")
 
 
 def test_tokens_hide_in_reprs() -> None:

@@ -115,7 +115,6 @@ def test_local_mode_needs_no_settings_and_reads_the_users_own_logins(
 ) -> None:
     """The wheel alone is enough."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    assert wiring.user_docker_config() == str(tmp_path / "config.json")
     with wiring.build_local(Config(Settings(), {}, {}), tmp_path) as service:
         assert [worker.slots for worker in service.ledger.workers()] == [LOCAL_SLOTS]
 

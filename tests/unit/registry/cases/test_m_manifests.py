@@ -27,6 +27,7 @@ from distworker.errors import (
 from distworker.limits import INDEX_ENTRIES_MAX, MANIFEST_MAX_PULL
 from distworker.manifest import Manifest, parse_manifest
 from distworker.mediatypes import OCI_ARTIFACT, OCI_INDEX, OCI_MANIFEST
+from distworker.registry.quirks import Quirks
 from tests.fakes.content import Image, descriptor, image, index, layer
 from tests.fakes.holding import dump, hold, holds_all
 from tests.fakes.registry import error
@@ -256,7 +257,7 @@ def test_m05_digest_header_wrong_on_get(
     with world.fails(DigestMismatch, reference="v1"):
         world.client().get_manifest("team/app", "v1")
     # Then it refuses it, and one that knows this registry takes the bytes for what they are
-    wary = world.client(digest_header_trusted=False)
+    wary = world.client(quirks=Quirks(digest_header_trusted=False))
     assert wary.get_manifest("team/app", "v1").digest == ONE.digest
     head = wary.head_manifest("team/app", "v1")
     assert head is not None
@@ -318,13 +319,24 @@ def test_m05_a_registry_known_to_have_no_head(world: World) -> None:
     """Where HEAD is known to be useless it is not tried."""
     # Given such a profile
     hold(world.reg, "team/app", ONE, "v1")
-    client = world.client(head_manifests=False)
+    client = world.client(quirks=Quirks(head_manifests=False))
     # When heads are asked for, Then only GETs are sent
     head = client.head_manifest("team/app", "v1")
     assert head is not None
     assert head.digest == ONE.digest
     assert client.head_manifest("team/app", "gone") is None
     assert world.reg.count("HEAD") == 0
+
+
+def test_m05_a_registry_known_to_answer_403_for_missing(world: World) -> None:
+    """Artifactory says 403 where 404 is meant (go-containerregistry #1691): that costs no GET there."""
+    # Given such a registry, When a missing tag is asked for, Then it is missing
+    world.reg.always("HEAD", "/manifests/", Answer(403))
+    assert world.client(quirks=Quirks(head_403_is_missing=True)).head_manifest("team/app", "gone") is None
+    assert world.reg.count("GET") == 0
+    # and where that is not known, the GET says so
+    assert world.client().head_manifest("team/app", "gone") is None
+    assert world.reg.count("GET", "/manifests/") == 1
 
 
 # --- M06 ----------------------------------------------------------------------------------------------------

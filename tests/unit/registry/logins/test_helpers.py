@@ -132,6 +132,13 @@ def test_a_child_that_outlives_its_helper_is_stopped_too(programs: Bin) -> None:
         programs.helpers("pass", timeout=0.2).find("pass", HOST, HOST)
 
 
+def test_a_helper_that_closes_its_pipes_and_goes_on_is_stopped(programs: Bin) -> None:
+    """Its answer counts when it has ended, and well."""
+    programs.add("pass", """echo '{"Username": "me", "Secret": "pw"}'; exec >&- 2>&-; sleep 600""")
+    with fails(RequestTimeout, registry=HOST):
+        programs.helpers("pass", timeout=0.2).find("pass", HOST, HOST)
+
+
 def test_a_helper_that_is_not_installed_is_named(programs: Bin) -> None:
     """Going on without it once sent logins to another registry (CVE-2021-41092)."""
     with fails(ConfigInvalid, field="credential_helpers", registry=HOST) as caught:

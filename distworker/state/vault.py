@@ -1,0 +1,130 @@
+"""Small secrets that the workers of a fleet share through Redis, which sees none of them.
+
+Names become keyed marks (HMAC), values are encrypted and bound to their name (AES-GCM), both with keys drawn
+from a secret that only the fleet has; so a dump of Redis shows neither what is kept nor for what, and a value
+moved or changed by somebody else counts as none. Everything has a time to live. A vault is a help, never a
+need: when Redis is away every answer is "nothing known, go on by yourself", told once in the log, and Redis
+is left alone for a while.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from distworker.errors import DistworkerError
+from distworker.state.connection import Connection
+
+#: Seconds Redis is left alone after it failed: a server that hangs costs many seconds for each question.
+AWAY: Final = 30.0
+_NONCE: Final = 12  # bytes, what AES-GCM wants
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+
+
+class RedisVault:
+    """Values by name, each for a limited time. No method ever raises; safe to share between threads.
+
+    `secret`: what all workers of the fleet have in common and nobody else; a worker with another one sees an
+    empty vault.
+    """
+
+    def __init__(self, redis: Connection, secret: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._away_until = float("-inf")
+        self._told = False
+        self._names = _drawn(secret, b"distworker vault: names")
+        self._values = AESGCM(_drawn(secret, b"distworker vault: values"))
+
+    def read(self, name: str) -> tuple[bytes, float] | None:
+        """The value and the seconds it has left; None when there is none."""
+        key = self._redis.key("vault", self._mark(name))
+
+        def run() -> tuple[str | None, int]:
+            with self._redis.client.pipeline(transaction=True) as pipe:
+                pipe.get(key)
+                pipe.pttl(key)
+                text, left = pipe.execute()
+            return text, int(left)
+
+        nothing: tuple[str | None, int] = (None, 0)
+        text, left = self._asked(run, nothing)
+        value = self._opened(name, text) if text and left > 0 else None
+        return None if value is None else (value, left / 1000)
+
+    def write(self, name: str, value: bytes, seconds: float) -> None:
+        """Keep it for so long, replacing what was there; not at all for less than a second."""
+        if seconds >= 1:
+            text = self._closed(name, value)
+            key = self._redis.key("vault", self._mark(name))
+            self._asked(lambda: self._redis.client.set(key, text, px=int(seconds * 1000)), None)
+
+    def erase(self, name: str) -> None:
+        """Forget it."""
+        key = self._redis.key("vault", self._mark(name))
+        self._asked(lambda: self._redis.client.delete(key), None)
+
+    def claim(self, name: str, seconds: float) -> str:
+        """Take the lock of that name for at most so long: a token to free it with, "" when it is taken. When
+        Redis is away everyone gets one.
+        """
+        token = secrets.token_hex(16)
+        key = self._redis.key("vault_turn", self._mark(name))
+        taken = self._asked(
+            lambda: bool(self._redis.client.set(key, token, nx=True, px=int(seconds * 1000))), True
+        )
+        return token if taken else ""
+
+    def free(self, name: str, token: str) -> None:
+        """Give the lock back, if it is still held by that token."""
+        self._asked(lambda: self._redis.run("free", self._mark(name), token), None)
+
+    # --- Redis --------------------------------------------------------------------------------------------
+    def _asked(self, run: Callable[[], T], otherwise: T) -> T:
+        if self._clock() < self._away_until:
+            return otherwise
+        try:
+            with self._redis.errors():
+                found = run()
+        except DistworkerError as error:
+            self._away_until = self._clock() + AWAY
+            if not self._told:
+                _LOG.warning("tokens are not shared with other workers for now: %s", error.message)
+            self._told = True
+            return otherwise
+        self._told = False
+        return found
+
+    # --- secrecy ------------------------------------------------------------------------------------------
+    def _mark(self, name: str) -> str:
+        return hmac.new(self._names, name.encode(), hashlib.sha256).hexdigest()
+
+    def _closed(self, name: str, value: bytes) -> str:
+        nonce = os.urandom(_NONCE)
+        return base64.b64encode(nonce + self._values.encrypt(nonce, value, name.encode())).decode("ascii")
+
+    def _opened(self, name: str, text: str) -> bytes | None:
+        """None for what this fleet did not write under this name."""
+        with contextlib.suppress(ValueError, InvalidTag):
+            sealed = base64.b64decode(text, validate=True)
+            return self._values.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode())
+        return None
+
+
+def _drawn(secret: str, purpose: bytes) -> bytes:
+    return HKDF(SHA256(), length=32, salt=None, info=purpose).derive(secret.encode())
