@@ -15,7 +15,9 @@ from typing import Final
 
 from distworker import __version__
 from distworker.digest import Digest
+from distworker.errors import InvalidReference
 from distworker.manifest import Descriptor, Manifest
+from distworker.reference import needs_configuring
 from distworker.registry import blobs, deletes, external, manifests, mount, sessions, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.addresses import AddressPolicy, Allowed
@@ -281,8 +283,9 @@ class RegistryPool:
 
     def client(self, host: str, credential: str = "") -> Client:
         """The client for `host` with the credential of that id; ConfigInvalid when the id is not for this
-        host.
+        host, InvalidReference for a single label (`myhost:5000`) that no operator named.
         """
+        self._expect_named(host)
         key = (canonical_host(host), credential)
         with self._lock:
             found = self._clients.get(key)
@@ -401,3 +404,18 @@ class RegistryPool:
         named = [origin, *(origin_of(f"{origin.scheme}://{host}") for host in hosts)]
         own = tuple(Allowed(one.host, one.port) for one in named)
         return replace(self._policy, allowed=(*self._policy.allowed, *own))
+
+    def _expect_named(self, host: str) -> None:
+        """What a name without a dot means, the resolver's search list decides; so an operator must have meant
+        it.
+        """
+        if self._trust_named or not needs_configuring(host) or canonical_host(host) in self._profiles:
+            return
+        origin = endpoint(host, HostProfile())
+        if not self._policy.names(origin.host, origin.port):
+            raise InvalidReference(
+                "a registry host without a dot is reached only where the operator named it; "
+                "use its full name, or add it to registries.toml",
+                field="host",
+                registry=host,
+            )
