@@ -47,6 +47,8 @@ JSON_DEPTH_MAX: Final = 64
 MEDIA_TYPE_MAX: Final = 255
 #: Largest blob; the largest model layers known are around 100 GiB.
 BLOB_MAX: Final = 256 * GIB
+#: Addresses tried for a layer that lies outside any registry.
+EXTERNAL_URLS_MAX: Final = 5
 #: Blobs up to this size may ride inside plan and publish steps.
 SMALL_BLOB: Final = 64 * KIB
 
@@ -57,6 +59,10 @@ PAGES_MAX: Final = 10_000
 TAGS_MAX: Final = 200_000
 #: Body of one page.
 PAGE_BODY_MAX: Final = 8 * MIB
+
+#: Manifests that refer to one image, directly or through each other, and how many steps away.
+REFERRERS_MAX: Final = 2_000
+REFERRERS_DEPTH_MAX: Final = 4
 
 # --- waiting ------------------------------------------------------------------------------------------------
 #: Longest wait a server may ask for, and the shortest we take, in seconds.

@@ -8,13 +8,12 @@ survive, because the bytes do. Nothing here ever writes a manifest.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from distworker import mediatypes
+from distworker import mediatypes, schema1, strictjson
 from distworker.digest import Digest, verify_bytes
 from distworker.errors import (
     DigestMismatch,
@@ -22,12 +21,10 @@ from distworker.errors import (
     LimitExceeded,
     ManifestInvalid,
     ManifestTooLarge,
-    Schema1Unsupported,
 )
 from distworker.limits import (
     BLOB_MAX,
     INDEX_ENTRIES_MAX,
-    JSON_DEPTH_MAX,
     LAYERS_MAX,
     MANIFEST_MAX_PULL,
     MEDIA_TYPE_MAX,
@@ -42,9 +39,9 @@ _DESCRIPTOR_KEYS: Final = (
     *("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"),
 )
 _PLATFORM_KEYS: Final = ("os", "architecture", "variant", "os.version", "os.features")
+#: Types whose shape we know.
+_KNOWN: Final = mediatypes.INDEX_TYPES | mediatypes.MANIFEST_TYPES | {mediatypes.OCI_ARTIFACT}
 
-# A string (closed or not, so that each byte is looked at once) or a bracket.
-_TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 
 
@@ -97,11 +94,15 @@ class Manifest:
         return tuple(unique.values())
 
 
-def parse_manifest(raw: bytes, content_type: str = "", digest: Digest | None = None) -> Manifest:
+def parse_manifest(
+    raw: bytes, content_type: str = "", digest: Digest | None = None, expected: str = ""
+) -> Manifest:
     """The manifest that `raw` spells.
 
     `content_type` is the response's header or the type of the descriptor that led here; `digest`, when given,
-    is what the bytes must hash to, else their sha256 becomes the manifest's digest.
+    is what the bytes must hash to, else their sha256 becomes the manifest's digest. `expected` is the type
+    that the descriptor with this digest states: it settles what header and body leave open or dispute, since
+    the digest proves that these are the bytes it speaks of (image-spec, CVE-2021-41190).
 
     Raises:
         ManifestTooLarge, LimitExceeded: above a limit of `limits.py`.
@@ -112,133 +113,78 @@ def parse_manifest(raw: bytes, content_type: str = "", digest: Digest | None = N
     """
     if len(raw) > MANIFEST_MAX_PULL:
         raise ManifestTooLarge(f"the manifest has {len(raw)} bytes; the limit is {MANIFEST_MAX_PULL}")
+    if digest is not None:
+        verify_manifest(raw, digest)
     stated = mediatypes.bare(content_type)
-    if stated in mediatypes.SCHEMA1_TYPES:
-        raise _schema1()
-    if digest is None:
-        digest = Digest.of(raw)
-    else:
-        _verify(raw, digest)
-    document = _load(raw)
-    media_type = _media_type(document, stated)
-    view = _view(document, media_type)
+    expected = mediatypes.bare(expected) if digest is not None else ""
+    if stated in mediatypes.SCHEMA1_TYPES and expected not in _KNOWN:
+        raise schema1.refusal()
+    document = strictjson.load(raw)
+    media_type = _media_type(document, stated, expected)
+    view = _view(document, media_type, proven=digest is not None)
     _check_sizes(view)
-    return Manifest(raw=raw, digest=digest, **view)
+    return Manifest(raw=raw, digest=digest or Digest.of(raw), **view)
 
 
-def _verify(raw: bytes, digest: Digest) -> None:
+def verify_manifest(raw: bytes, digest: Digest) -> None:
+    """Return if `raw` hashes to `digest`.
+
+    Raises:
+        Schema1Unsupported: it is a signed schema 1 manifest, and its payload does. Such bytes never pass as
+        proven: what else stands in them is not covered by the digest.
+        DigestMismatch: it does not.
+    """
     try:
         verify_bytes(raw, digest)
     except DigestMismatch:
-        # A signed schema 1 manifest hashes over its payload only; "wrong bytes" would send people the wrong
-        # way.
-        if b'"fsLayers"' in raw and _is_schema1(_load(raw)):
-            raise _schema1() from None
+        if schema1.goes_by(raw, digest):
+            raise schema1.refusal() from None
         raise
 
 
-def _schema1() -> Schema1Unsupported:
-    return Schema1Unsupported(
-        "this is a Docker schema 1 manifest (from before 2017), which is not copied; pull and push it once "
-        "with a current client to convert it"
-    )
-
-
-# --- JSON, strictly -----------------------------------------------------------------------------------------
-def _load(raw: bytes) -> Mapping[str, Any]:
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ManifestInvalid("the manifest is not UTF-8") from None
-    _check_depth(text)
-    try:
-        document = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except ValueError:
-        # JSONDecodeError, and integers longer than Python converts; neither message helps, and both quote
-        # foreign text.
-        raise ManifestInvalid("the manifest is not JSON") from None
-    if not isinstance(document, dict):
-        raise ManifestInvalid("the manifest is not a JSON object")
-    return document
-
-
-def _check_depth(text: str) -> None:
-    depth = 0
-    for match in _TOKENS.finditer(text):
-        first = match.group()[0]
-        if first in "[{":
-            depth += 1
-            if depth > JSON_DEPTH_MAX:
-                raise LimitExceeded(f"the manifest nests deeper than {JSON_DEPTH_MAX} levels")
-        elif first in "]}":
-            depth -= 1
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ManifestInvalid("the manifest has the same key twice in one object")
-    return document
-
-
-def _no_constant(name: str) -> Any:
-    raise ManifestInvalid(f"the manifest holds {name}, which is not JSON")
-
-
-def _exact_keys(document: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Go's decoder ignores letter case, so `Layers` is a second `layers` to some readers and nothing to
-    others."""
-    folded = {name.casefold(): name for name in known}
-    for key in document:
-        name = folded.get(key.casefold())
-        if name is not None and name != key:
-            raise ManifestInvalid(f"{where} spells the key {name!r} in another letter case")
-
-
 # --- what kind of manifest ----------------------------------------------------------------------------------
-def _is_schema1(document: Mapping[str, Any]) -> bool:
-    return document.get("schemaVersion") == 1 or "fsLayers" in document
-
-
-def _media_type(document: Mapping[str, Any], stated: str) -> str:
+def _media_type(document: Mapping[str, Any], stated: str, expected: str) -> str:
     """The manifest's type: header and body must agree, and both with the shape."""
-    _exact_keys(document, _MANIFEST_KEYS, "the manifest")
+    strictjson.exact_keys(document, _MANIFEST_KEYS, "the manifest")
     if "manifests" in document and any(key in document for key in ("layers", "config", "fsLayers", "blobs")):
         raise ManifestInvalid("the manifest is both a list of manifests and an image")
     written = _string(document, "mediaType", "the manifest", MEDIA_TYPE_MAX)
-    if _is_schema1(document) or written in mediatypes.SCHEMA1_TYPES:
-        raise _schema1()
+    if schema1.is_schema1(document):
+        raise schema1.refusal()
     version = document.get("schemaVersion", 2)
     if isinstance(version, bool) or version != 2:
         raise ManifestInvalid("the manifest's schemaVersion is not 2")
     header = "" if stated in mediatypes.GENERIC_TYPES else stated
-    if header and written and header != written.lower():
+    if header and written and written.lower() not in {header, expected}:
         raise ManifestInvalid(f"the manifest says it is {written}, but was announced as {header}")
-    media_type = written or _printable(header, "the manifest's type") or _type_of_shape(document)
-    if mediatypes.is_index(media_type) != ("manifests" in document):
-        _refuse_shape(media_type, document)
+    media_type = (
+        written
+        or (expected if expected in _KNOWN else "")
+        or _printable(header, "the manifest's type")
+        or _type_of_shape(document)
+        or _printable(expected, "the manifest's type")
+    )
+    if not media_type:
+        raise ManifestInvalid("neither header, mediaType nor shape says what kind of manifest this is")
+    if mediatypes.is_index(media_type) != ("manifests" in document) and media_type in _KNOWN:
+        what = "holds" if "manifests" in document else "lacks"
+        raise ManifestInvalid(f"the manifest of type {media_type} {what} 'manifests'")
     return media_type
 
 
-def _refuse_shape(media_type: str, document: Mapping[str, Any]) -> None:
-    known = mediatypes.INDEX_TYPES | mediatypes.MANIFEST_TYPES | {mediatypes.OCI_ARTIFACT}
-    if media_type in known:
-        what = "holds" if "manifests" in document else "lacks"
-        raise ManifestInvalid(f"the manifest of type {media_type} {what} 'manifests'")
-
-
 def _type_of_shape(document: Mapping[str, Any]) -> str:
+    """What such a document is when nobody says; "" when its shape does not tell."""
     if "manifests" in document:
         return mediatypes.OCI_INDEX
     config = document.get("config")
     if isinstance(config, dict):
         docker = config.get("mediaType") == mediatypes.DOCKER_CONFIG
         return mediatypes.DOCKER_MANIFEST if docker else mediatypes.OCI_MANIFEST
-    raise ManifestInvalid("neither header, mediaType nor shape says what kind of manifest this is")
+    return ""
 
 
 # --- the view -----------------------------------------------------------------------------------------------
-def _view(document: Mapping[str, Any], media_type: str) -> dict[str, Any]:
+def _view(document: Mapping[str, Any], media_type: str, proven: bool) -> dict[str, Any]:
     view: dict[str, Any] = {
         "media_type": media_type,
         "annotations": _annotations(document, "the manifest"),
@@ -248,13 +194,16 @@ def _view(document: Mapping[str, Any], media_type: str) -> dict[str, Any]:
     if "manifests" in document:
         children = _descriptors(document, "manifests", INDEX_ENTRIES_MAX)
         return view | {"children": children, "is_index": True}
-    unknown = media_type not in mediatypes.MANIFEST_TYPES
-    if unknown and "blobs" in document and "config" not in document:
-        return view | {"layers": _descriptors(document, "blobs", LAYERS_MAX)}
-    config = _optional(document, "config")
-    if config is None:
+    config, layers = _optional(document, "config"), _descriptors(document, "layers", LAYERS_MAX)
+    if media_type not in mediatypes.MANIFEST_TYPES:
+        # Of a type that nobody here knows, whatever it names is copied: the spec forbids refusing it.
+        layers += _descriptors(document, "blobs", LAYERS_MAX)
+    named = layers or proven or media_type == mediatypes.OCI_ARTIFACT
+    if config is None and (media_type in mediatypes.MANIFEST_TYPES or not named):
+        # Only a digest shows that an object of no known type which names nothing is what somebody meant to
+        # keep.
         raise ManifestInvalid("the manifest has no config")
-    return view | {"config": config, "layers": _descriptors(document, "layers", LAYERS_MAX)}
+    return view | {"config": config, "layers": layers}
 
 
 def _optional(document: Mapping[str, Any], key: str) -> Descriptor | None:
@@ -277,7 +226,7 @@ def _descriptors(document: Mapping[str, Any], key: str, limit: int) -> tuple[Des
 def _descriptor(value: Any, where: str) -> Descriptor:
     if not isinstance(value, dict):
         raise ManifestInvalid(f"{where} is not a descriptor")
-    _exact_keys(value, _DESCRIPTOR_KEYS, where)
+    strictjson.exact_keys(value, _DESCRIPTOR_KEYS, where)
     try:
         digest = Digest.parse(value.get("digest"))
     except InvalidReference as error:
@@ -303,7 +252,7 @@ def _platform(value: Any, where: str) -> Platform | None:
         return None
     if not isinstance(value, dict):
         raise ManifestInvalid(f"{where}: the platform is not an object")
-    _exact_keys(value, _PLATFORM_KEYS, f"{where}: the platform")
+    strictjson.exact_keys(value, _PLATFORM_KEYS, f"{where}: the platform")
     parts = [_string(value, key, f"{where}: the platform", MEDIA_TYPE_MAX) for key in _PLATFORM_KEYS[:4]]
     return Platform(*parts)
 

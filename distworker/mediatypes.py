@@ -33,19 +33,19 @@ GENERIC_TYPES: Final = frozenset(
     {"", "text/plain", "application/json", "application/octet-stream", "binary/octet-stream"}
 )
 
-#: The one Accept line for manifests. A shorter list makes distribution answer 404, Docker Hub rewrite a list
-#: to linux/amd64 and Quay convert to schema 1, so the types we refuse are in it too.
-ACCEPT: Final = ", ".join(
-    (
-        OCI_INDEX,
-        OCI_MANIFEST,
-        DOCKER_LIST,
-        DOCKER_MANIFEST,
-        DOCKER_SCHEMA1_SIGNED,
-        DOCKER_SCHEMA1,
-        OCI_ARTIFACT,
-    )
+#: Every type a manifest may have. A shorter list makes distribution answer 404, Docker Hub rewrite a list to
+#: linux/amd64 and Quay convert to schema 1, so the types we refuse are in it too.
+ACCEPTED: Final = (
+    OCI_INDEX,
+    OCI_MANIFEST,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    DOCKER_SCHEMA1_SIGNED,
+    DOCKER_SCHEMA1,
+    OCI_ARTIFACT,
 )
+#: The one Accept line for manifests.
+ACCEPT: Final = ", ".join(ACCEPTED)
 
 _FOREIGN: Final = (
     "application/vnd.docker.image.rootfs.foreign.diff.tar",

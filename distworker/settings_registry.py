@@ -10,13 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr, model_validator
+
+from distworker.errors import InvalidReference
+from distworker.limits import MANIFEST_MAX_PULL
+from distworker.reference import parse_host, parse_repository
+from distworker.registry.providers import ROWS
+from distworker.registry.quirks import CreateFirst, ListAPI, MountMode, UploadMode
 
 #: Keys of a table whose value is a path: relative ones count from the file's folder.
-REGISTRY_PATHS: Final = ("ca_file", "username_file", "password_file", "key_file", "token_file")
+REGISTRY_PATHS: Final = (
+    *("ca_file", "client_cert", "client_key"),
+    *("username_file", "password_file", "key_file", "token_file"),
+)
 #: The variable in which GitHub's workflows keep their token.
 GITHUB_VARIABLE: Final = "GITHUB_TOKEN"
 #: Users under which Google takes a key file itself as the password.
@@ -51,10 +60,75 @@ def proxy_url(value: str) -> str:
     return value
 
 
+def mirror_place(value: str) -> str:
+    """`value`, which names a mirror: `host[:port]`, and perhaps what stands there before repository names."""
+    host, _, prefix = value.partition("/")
+    try:
+        parse_host(host)
+        if prefix:
+            parse_repository(prefix)
+    except InvalidReference:
+        raise ValueError("expected host[:port] or host[:port]/prefix, without a scheme") from None
+    return value
+
+
 class Strict(BaseModel):
     """Settings that refuse what they do not know and never quote what they were given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def api_address(value: str) -> str:
+    """`value`, a host or host:port, or "" for none."""
+    if value:
+        try:
+            parse_host(value)
+        except InvalidReference as error:
+            raise ValueError(error.message) from None
+    return value
+
+
+def row_of_the_table(value: str) -> str:
+    """`value`, the name of a row of the table of registries, or "" for the one that the host has."""
+    if value and value not in ROWS:
+        raise ValueError(f"should be one of {', '.join(ROWS)}")
+    return value
+
+
+Size = Annotated[ByteSize, Field(le=1 << 50)]
+
+
+class QuirkSettings(Strict):
+    """How one registry differs from the specification, where the table of registries is wrong about it.
+
+    The names are those of `distworker.registry.quirks`, which says what they mean; what is not set stays as
+    the table has it.
+    """
+
+    page_size: int | None = Field(default=None, ge=1, le=10_000)
+    last_pagination: bool | None = None
+    catalog: bool | None = None
+    list_api: ListAPI | None = None
+    api_host: Annotated[str, AfterValidator(api_address)] | None = None
+    chunk_bytes: Annotated[Size, Field(ge=1 << 16)] | None = None
+    monolithic_max: Size | None = None
+    range_is_stale: bool | None = None
+    upload_resumes: bool | None = None
+    cancel_needs_delete: bool | None = None
+    blob_max: Size | None = None
+    manifest_max: Annotated[Size, Field(ge=1, le=MANIFEST_MAX_PULL)] | None = None
+    mounts: MountMode | None = None
+    mount_candidates: int | None = Field(default=None, ge=0, le=16)
+    head_manifests: bool | None = None
+    head_403_is_missing: bool | None = None
+    blob_head_trusted: bool | None = None
+    digest_header_trusted: bool | None = None
+    tag_deletes: bool | None = None
+    manifest_deletes: bool | None = None
+    expired_is_403: bool | None = None
+    token_lifetime: int | None = Field(default=None, ge=0, le=30 * 86_400)
+    create_first: CreateFirst | None = None
+    path_parts_max: int | None = Field(default=None, ge=0, le=127)
 
 
 class RegistrySettings(Strict):
@@ -67,9 +141,13 @@ class RegistrySettings(Strict):
     plain_http: bool = False
     private: bool = False
     ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    mirrors: tuple[Annotated[str, AfterValidator(mirror_place)], ...] = ()
+    mirror_tags: bool = False
     proxy: Annotated[str, AfterValidator(proxy_url)] = Field(default="", repr=False)
     max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
-    upload_mode: Literal["auto", "monolithic", "patch"] = "auto"
+    upload_mode: UploadMode = "auto"
     token_realms: tuple[str, ...] = ()
     login: Literal["plain", "ecr", "google", "acr", "github"] = "plain"
     username: str = ""
@@ -83,6 +161,8 @@ class RegistrySettings(Strict):
     key_file: str = ""
     tenant: str = ""
     token_file: str = ""
+    provider: Annotated[str, AfterValidator(row_of_the_table)] = ""
+    quirks: QuirkSettings = QuirkSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -90,14 +170,21 @@ class RegistrySettings(Strict):
             raise ValueError("give one of password, password_file and password_env")
         if sum(self._usernames) > 1:
             raise ValueError("give one of username, username_file and username_env")
-        if self.plain_http and self.ca_file:
-            raise ValueError("plain_http has no certificate to check: drop plain_http or ca_file")
         for key, login in _OF_LOGIN.items():
             if getattr(self, key) and self.login != login:
                 raise ValueError(f'{key} belongs to login = "{login}"; drop one of the two')
         fault = self._login_fault()
         if fault:
             raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _certificates(self) -> Self:
+        if self.plain_http and (self.ca_file or self.client_cert):
+            name = "ca_file" if self.ca_file else "client_cert"
+            raise ValueError(f"plain_http has no certificate to check: drop plain_http or {name}")
+        if self.client_key and not self.client_cert:
+            raise ValueError("client_key belongs to a certificate: give client_cert too")
         return self
 
     @property
@@ -120,6 +207,14 @@ class RegistrySettings(Strict):
     def read_username(self) -> str:
         """The user from whichever place holds it, "" when that is empty or missing."""
         return _read(self.username_env, self.username_file) or self.username
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What the operator wrote of `Quirks`, by its names."""
+        said = {name: value for name, value in self.quirks if value is not None}
+        if "upload_mode" in self.model_fields_set:
+            said["upload_mode"] = self.upload_mode
+        return said
 
     def read_password(self) -> str:
         """The password from whichever place holds it, "" when that is empty or missing."""

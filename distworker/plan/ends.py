@@ -60,13 +60,13 @@ class RegistryEnd:
         return self.registry.head_manifest(self.repository, reference)
 
     def get(self, reference: str, media_type: str = "") -> Manifest:
-        return self.registry.get_manifest(self.repository, reference)
+        return self.registry.get_manifest(self.repository, reference, media_type)
 
     def put(self, reference: str, manifest: Manifest) -> None:
         self.registry.put_manifest(self.repository, reference, manifest)
 
     def has_blob(self, digest: Digest, size: int) -> bool:
-        return self.registry.has_blob(self.repository, digest)
+        return self.registry.has_blob(self.repository, digest, size)
 
     def tags(self) -> Iterator[str]:
         return self.registry.tags(self.repository)
@@ -99,7 +99,7 @@ class StoreEnd:
             raise ManifestUnknown(
                 f"the store holds no {self._name(reference)}; pull it first", reference=reference
             )
-        return parse_manifest(raw, head.media_type or media_type, head.digest)
+        return parse_manifest(raw, head.media_type, head.digest, media_type)
 
     def put(self, reference: str, manifest: Manifest) -> None:
         keep_manifest(self.store, self.tenant, manifest, self.token)
@@ -121,11 +121,21 @@ class StoreEnd:
         return f"{self.host}/{self.repository}{'@' if ':' in reference else ':'}{reference}"
 
 
-def open_end(registries: Registries, store: BlobStore, tenant: str, place: Place, token: str = "") -> End:
-    """The end that `place` names; `token` marks what is written into the store."""
+def open_end(
+    registries: Registries,
+    store: BlobStore,
+    tenant: str,
+    place: Place,
+    token: str = "",
+    *,
+    source: bool = False,
+) -> End:
+    """The end that `place` names; `token` marks what is written into the store. `source`: it is only read
+    from, so mirrors may answer; what is written is never looked for there."""
     if place.kind == STORE:
         return StoreEnd(store, tenant, place, token)
-    return RegistryEnd(registries.client(place.host, place.credential), place.repository)
+    find = registries.source if source else registries.client
+    return RegistryEnd(find(place.host, place.credential), place.repository)
 
 
 def in_store(store: BlobStore, tenant: str, digest: Digest, size: int) -> bool:
@@ -135,9 +145,9 @@ def in_store(store: BlobStore, tenant: str, digest: Digest, size: int) -> bool:
 
 
 def kept_manifest(store: BlobStore, tenant: str, digest: Digest, media_type: str = "") -> Manifest | None:
-    """The manifest as the store keeps it, or None."""
+    """The manifest as the store keeps it, or None. `media_type` is what its descriptor says."""
     raw = store.get_bytes(blob_key(tenant, digest), MANIFEST_MAX_PULL)
-    return None if raw is None else parse_manifest(raw, media_type, digest)
+    return None if raw is None else parse_manifest(raw, "", digest, media_type)
 
 
 def keep_manifest(store: BlobStore, tenant: str, manifest: Manifest, token: str) -> None:

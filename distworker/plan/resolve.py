@@ -66,6 +66,12 @@ class Source:
                 raise
         return self._kept(self._end.get(place.tag))
 
+    def moved(self, place: Place, pinned: Digest) -> Digest | None:
+        """Where the tag of `place` leads now, if that is not `pinned` any more: an old image may be collected
+        while it is read."""
+        head = None if place.digest is not None else self._end.head(place.tag)
+        return head.digest if head is not None and head.digest != pinned else None
+
     def fetch(self, descriptor: Descriptor) -> Manifest | None:
         """The manifest of an index entry; None when the entry is a blob."""
         reference = str(descriptor.digest)
@@ -144,8 +150,10 @@ def walk(root: Manifest, fetch: Fetch) -> ImageTree:
             else:
                 _check(child, below)
                 visit(below, depth + 1)
-        if len(found) >= TREE_MANIFESTS_MAX:
-            raise LimitExceeded(f"index {root.digest.short} holds more than {TREE_MANIFESTS_MAX} manifests")
+            if len(found) + len(loose) >= TREE_MANIFESTS_MAX:
+                raise LimitExceeded(
+                    f"index {root.digest.short} holds more than {TREE_MANIFESTS_MAX} manifests"
+                )
         found[manifest.digest] = manifest
         held += manifest.size
         if held > TREE_BYTES_MAX:

@@ -179,7 +179,7 @@ def unauthorized(where: Where, *, retry: bool | None = None) -> Unauthorized:
     """The login was refused; `retry`: another one was made meanwhile."""
     return Unauthorized(
         f"{where}: {where.registry} refuses the login; check its user and password in registries.toml "
-        "or the docker config",
+        "or auth_files",
         retry=retry,
         **where.fields,
         status=401,

@@ -7,13 +7,13 @@ are those of the OCI distribution spec.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from distworker.digest import Digest, Verified
-from distworker.manifest import Manifest
+from distworker.manifest import Descriptor, Manifest
 
 #: One piece of a blob, as read; valid only until the next piece is asked for.
 Chunk: TypeAlias = bytes | bytearray | memoryview
@@ -40,24 +40,28 @@ class BlobRead(Protocol):
 
 
 class Body(Protocol):
-    """A blob being sent: knows its length in bytes and yields its chunks once."""
+    """A blob being sent, from some byte on: knows how many bytes it has left and yields them once."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Chunk]: ...
 
 
-#: Opens the body anew for each try (a half-consumed body is never sent again: dxf sent 0 bytes that way).
-#: A body that exists only once (the tee) raises `UploadSessionLost` on the second call.
-BodyFactory: TypeAlias = Callable[[], Body]
+#: Opens the blob at an offset, anew for each try (a half-consumed body is never sent again: dxf sent 0 bytes
+#: that way). `len` of what it gives is what is left from there. A body that exists only once (the tee) raises
+#: `UploadSessionLost` on the second call and for any offset but 0.
+BodyFactory: TypeAlias = Callable[[int], Body]
 
 
 @dataclass(frozen=True, slots=True)
 class UploadSession:
-    """An open upload. `location` is a capability: it is never logged and never stored outside the step."""
+    """An open upload. `location` is a capability: it is never logged and never stored outside the step.
+    `min_chunk`: bytes that every chunk but the last must have (OCI-Chunk-Min-Length), 0 if nothing was said.
+    """
 
     repository: str
     location: str = field(repr=False)
+    min_chunk: int = 0
 
 
 class Registry(Protocol):
@@ -77,25 +81,46 @@ class Registry(Protocol):
         """HEAD by tag or digest; None when the registry says 404."""
         ...
 
-    def get_manifest(self, repository: str, reference: str) -> Manifest:
-        """The manifest, verified against `reference` when that is a digest; ManifestUnknown on 404."""
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
+        """The manifest, verified against `reference` when that is a digest; ManifestUnknown on 404.
+        `media_type`: what the descriptor with that digest states, for answers that name none or another.
+        """
         ...
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        """PUT the exact bytes under a tag or digest."""
+        """PUT the exact bytes under a tag or digest, and see that a `subject` finds it. A registry that does
+        not see yet what it was just sent is waited for; BlobUnknown means that something is really missing.
+        """
         ...
 
-    def has_blob(self, repository: str, digest: Digest) -> bool:
-        """HEAD the blob; an unclear answer counts as no."""
+    def delete_manifest(self, repository: str, digest: Digest) -> bool:
+        """Delete a manifest with all its tags; False when it was gone already. Denied: not offered there."""
+        ...
+
+    def delete_tag(self, repository: str, tag: str) -> bool:
+        """Delete this tag and nothing that another tag leads to; False when it was gone already. Denied when
+        the registry can only delete what other tags need."""
+        ...
+
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
+        """HEAD the blob; an unclear answer counts as no, and so does another `size` (bytes) if given."""
         ...
 
     def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
         """Read `size` bytes, resuming by Range where the connection breaks; BlobUnknown on 404."""
         ...
 
-    def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
-        """Mount from repository `source` of the same origin. None: mounted. A session: refused, upload
-        through it (or cancel it); an error of the registry counts as refused and gives a fresh session.
+    def read_external(
+        self, urls: Sequence[str], digest: Digest, size: int
+    ) -> AbstractContextManager[BlobRead]:
+        """Read a layer from the `urls` of its descriptor, which may lead anywhere: only where somebody asked
+        for external layers, only after `read_blob` said BlobUnknown. Never with a login."""
+        ...
+
+    def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
+        """Mount from one of the repositories `sources` of the same origin, the likeliest first. None:
+        mounted. A session: refused by all, upload through it (or cancel it); an error of the registry counts
+        as refused and gives a fresh session.
         """
         ...
 
@@ -122,10 +147,20 @@ class Registry(Protocol):
         """All tags, each once, in the registry's order; RepositoryUnknown on 404."""
         ...
 
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Iterator[Descriptor]:
+        """What refers to a manifest (`subject`), each once, of one artifact type if given; often nothing."""
+        ...
+
 
 class Registries(Protocol):
     """Gives the `Registry` for a host and credential id; one per thread behind the scenes."""
 
     def client(self, host: str, credential: str = "") -> Registry:
         """`host` as in a parsed reference; `credential` an id of the operator's, `""` for the host's own."""
+        ...
+
+    def source(self, host: str, credential: str = "") -> Registry:
+        """The same, only to read from: where the operator named mirrors, they may answer in its place. With a
+        credential of its own it is always the registry itself, because a mirror would not ask for it.
+        """
         ...

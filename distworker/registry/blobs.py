@@ -3,22 +3,21 @@
 Every (re)connect starts at the registry, which signs a fresh address of its storage; the last chunk is handed
 out only after size and digest agree; a server that ignores or garbles Range is read from the start with the
 bytes already handed out skipped, and since the hash is over what was handed out, nothing can be spliced
-(distribution-spec, "Pulling blobs").
+(distribution-spec, "Pulling blobs"). The two blobs that everybody knows, no bytes and `{}`, are not asked
+for.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from distworker.digest import Digest, Hasher, Verified
 from distworker.errors import (
-    BlobUnknown,
     DigestMismatch,
     InternalError,
-    ProtocolError,
     RequestTimeout,
     SizeMismatch,
     TransferError,
@@ -26,66 +25,100 @@ from distworker.errors import (
 )
 from distworker.registry import faults, scopes
 from distworker.registry.base import Chunk
-from distworker.registry.call import Call, Reply
+from distworker.registry.call import PAST_CACHES, Call, Reply
 from distworker.registry.endpoint import Endpoint
-from distworker.registry.faults import Where
-from distworker.registry.http import BACKOFF
-from distworker.registry.waits import FREE_RECONNECT_BYTES, FREE_RECONNECT_SECONDS, RECONNECTS_MAX
+from distworker.registry.resume import EXPIRED, Again, Budget, Judge
+from distworker.registry.urls import origin_of
 
-_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
-#: What a storage host says when its signed address got too old.
-_EXPIRED: Final = frozenset({400, 401, 403, 410})
 #: Bytes read at once. Larger is not faster (128 KiB is slower), and a slot with a tee may hold seven of them.
 CHUNK: Final = 1 << 18
+#: Statuses with which a registry says that it does not do HEAD, rather than that there is no blob.
+_NO_HEAD: Final = frozenset({400, 405, 501})
+#: Contents that every image shares; an artifact's empty config is the second (image-spec, "guidance for an
+#: empty descriptor").
+_CONSTANTS: Final = (b"", b"{}")
 
 
-def has_blob(at: Endpoint, repository: str, digest: Digest) -> bool:
-    """HEAD the blob; anything unclear counts as no, faults and refused logins raise."""
-    where = at.where("head blob", repository, digest)
-    call = Call("HEAD", at.blob(repository, digest), where, scopes=(scopes.pull(repository),))
+def has_blob(at: Endpoint, repository: str, digest: Digest, size: int | None = None) -> bool:
+    """HEAD the blob; faults and refused logins raise.
+
+    A registry without HEAD, a storage host that signed only GET (artifact-keeper #3209), and one known to say
+    200 of what it lacks (gardener/cc-utils #1752) are asked for the first byte. What is then still unclear
+    counts as no, and so does another size than `size` if given.
+    """
+    call = Call(
+        "HEAD",
+        at.blob(repository, digest),
+        at.where("head blob", repository, digest),
+        scopes=(scopes.pull(repository),),
+    )
     with at.http.send(call) as reply:
-        return reply.status == 200
+        abroad = reply.origin != at.http.origin
+        unclear = reply.status in _NO_HEAD or (abroad and reply.status in EXPIRED)
+        # Some registries say 0 of everything.
+        there = reply.status == 200 and (size is None or reply.length in {None, 0, size})
+        unclear = unclear or (there and not at.quirks.blob_head_trusted)
+    return _gives_blob(at, call, size) if unclear else there
 
 
-class _Again(Exception):
-    """Ask once more, without Range if `whole`."""
+def _gives_blob(at: Endpoint, head: Call, size: int | None) -> bool:
+    """Is there a first byte to read? The rest is not."""
+    with at.http.send(replace(head, method="GET", headers={"Range": "bytes=0-0"})) as reply:
+        if reply.status == 416:
+            return not size  # there are no bytes in it
+        total = reply.header("Content-Range").rpartition("/")[2] if reply.status == 206 else ""
+        length = int(total) if total.isascii() and total.isdigit() else None
+        length = reply.length if reply.status == 200 else length
+        return reply.status in {200, 206} and (size is None or length in {None, size})
 
-    def __init__(self, error: TransferError, whole: bool = False) -> None:
-        self.error = error
-        self.whole = whole
+
+def blob_call(at: Endpoint, repository: str, digest: Digest) -> Call:
+    """The request that reads a blob from its registry."""
+    where = at.where("get blob", repository, digest)
+    return Call("GET", at.blob(repository, digest), where, scopes=(scopes.pull(repository),))
 
 
 class BlobStream:
-    """One blob being read. Iterate once; close it, or use it as a context manager."""
+    """One blob being read, `call` being how it is asked for. Iterate once; close it, or use it as a context
+    manager."""
 
     def __init__(
         self,
         at: Endpoint,
-        repository: str,
+        call: Call,
         digest: Digest,
         size: int,
         *,
         chunk: int = CHUNK,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at = at
-        self._repository = repository
+        self._call = call
+        self._where = call.where
         self._digest = digest
         self._size = size
         self._chunk = chunk
         self._sleep = sleep
-        self._where: Where = at.where("get blob", repository, digest)
         self._hasher = Hasher(digest, size)
         self._verified: Verified | None = None
         self._reply: Reply | None = None
-        self._budget = _Budget()
+        self._judge = Judge(call.where, origin_of(call.url), size)
+        self._budget = Budget(size, clock)
+        self._etag = ""
         self._lies = 0
         self._mangled = False
         self._ranges = True
+        self._known = next((data for data in _CONSTANTS if digest == Digest.of(data, digest.algorithm)), None)
 
     def __enter__(self) -> BlobStream:
         """Connect at once, so that a missing blob is known before anything is prepared for it."""
-        if self._size:
+        if not self._size if self._known is None else len(self._known) != self._size:
+            raise SizeMismatch(
+                f"{self._where}: its descriptor says {self._size} bytes, which no blob of this digest has",
+                **self._where.fields,
+            )
+        if self._known is None:
             self._connect()
         return self
 
@@ -116,7 +149,7 @@ class BlobStream:
         try:
             self._verified = self._hasher.verify()
         except DigestMismatch as error:
-            if handed_out or self._mangled:
+            if handed_out or self._mangled or self._known is not None:
                 raise faults.prefixed(error, self._where) from None
             # A cache or proxy may have mangled it; nobody saw a byte yet, so one clean read is free.
             self._mangled = True
@@ -129,33 +162,40 @@ class BlobStream:
 
     def _pieces(self) -> Iterator[bytes]:
         """Hashed chunks, over as many connections as it takes."""
+        if self._known is not None:
+            self._hasher.update(self._known)
+            if self._known:
+                yield self._known
+            return
         while self._hasher.seen < self._size:
             try:
                 piece = self._next_piece()
             except TransferError as error:
                 self._interrupted(error)
                 continue
-            if piece:
-                self._budget.progress(len(piece))
-                yield piece
+            self._budget.progress(len(piece))
+            yield piece
         self._expect_end()
 
     def _next_piece(self) -> bytes:
         reply = self._reply or self._connect()
         piece = reply.piece(min(self._chunk, self._size - self._hasher.seen))
         if not piece:
-            raise Unavailable(
-                f"{self._where}: the registry stopped in the middle of the blob", **self._where.fields
-            )
+            raise self._judge.ended(reply)
         self._hasher.update(piece)
         return piece
 
     def _expect_end(self) -> None:
         """One byte more than the descriptor says is one too many."""
-        if self._reply is not None and self._reply.length is None and self._reply.piece(1):
-            raise SizeMismatch(
-                f"{self._where}: more than the {self._size} bytes its descriptor says", **self._where.fields
-            )
+        reply = self._reply
+        if reply is None or reply.length is not None:
+            return
+        try:
+            more = reply.piece(1)
+        except (Unavailable, RequestTimeout):
+            return  # however the connection ended, the digest says whether this is all of it
+        if more:
+            raise self._judge.longer(reply)
 
     def _interrupted(self, error: TransferError) -> None:
         """Wait and let the loop reconnect, or give up with `error`."""
@@ -170,102 +210,42 @@ class BlobStream:
         while True:
             try:
                 self._reply = self._open()
-            except _Again as again:
+            except Again as again:
                 self._ranges = self._ranges and not again.whole
-                fault = again.error
+                fault, wait = again.error, again.wait
             else:
                 return self._reply
             if not fault.retry:
                 self._lies += 1
                 if self._lies > 1:
                     raise fault
-            self._sleep(self._budget.pause(fault))
+            self._sleep(max(wait, self._budget.pause(fault)))
 
     def _open(self) -> Reply:
         offset = self._hasher.seen
         ranged = offset > 0 and self._ranges
-        headers = {"Range": f"bytes={offset}-"} if ranged else {}
-        url = self._at.blob(self._repository, self._digest)
-        call = Call("GET", url, self._where, scopes=(scopes.pull(self._repository),), headers=headers)
-        reply = self._at.http.send(call)
+        fresh = self._mangled and not offset
+        reply = self._at.http.send(replace(self._call, headers=self._headers(offset, ranged), fresh=fresh))
         try:
-            self._judge(reply, offset, ranged)
+            self._skip(reply, self._judge.accept(reply, offset, ranged))
+            self._etag = self._judge.etag(reply)
         except BaseException:
             reply.close()
             raise
         return reply
 
-    def _judge(self, reply: Reply, offset: int, ranged: bool) -> None:
-        if reply.status == 200:
-            self._check_length(reply, self._size)
-            self._skip(reply, offset)
-        elif reply.status == 206 and ranged:
-            self._check_range(reply, offset)
-        elif reply.status == 416 and ranged:
-            # Its body is not what Content-Length says (distribution): never read.
-            raise _Again(self._error(SizeMismatch, "is shorter there than its descriptor says"), whole=True)
-        elif reply.status == 404 and offset:
-            raise _Again(self._error(BlobUnknown, "vanished while it was being read"))
-        elif reply.origin != self._at.http.origin and reply.status in {*_EXPIRED, 404}:
-            raise _Again(self._error(Unavailable, f"was refused by the storage host ({reply.status})"))
-        else:
-            raise reply.error()
-
-    def _check_length(self, reply: Reply, expected: int) -> None:
-        if reply.length is not None and reply.length != expected:
-            raise _Again(
-                self._error(SizeMismatch, f"has {reply.length} bytes there instead of {expected}"), True
-            )
-
-    def _check_range(self, reply: Reply, offset: int) -> None:
-        """Exactly one Content-Range, from our offset to the end of a blob of our size."""
-        values = reply.header_values("Content-Range")
-        match = _CONTENT_RANGE.fullmatch(values[0].strip()) if len(values) == 1 else None
-        good = match is not None and (int(match[1]), int(match[2])) == (offset, self._size - 1)
-        if match is None or not good or match[3] not in {"*", str(self._size)}:
-            raise _Again(
-                self._error(ProtocolError, "came from another place than the one asked for"), whole=True
-            )
-        self._check_length(reply, self._size - offset)
+    def _headers(self, offset: int, ranged: bool) -> Mapping[str, str]:
+        headers = {**self._call.headers, **(PAST_CACHES if self._mangled else {})}
+        if ranged:
+            headers["Range"] = f"bytes={offset}-"
+            if self._etag:
+                headers["If-Range"] = self._etag
+        return headers
 
     def _skip(self, reply: Reply, count: int) -> None:
         """Throw away what was handed out already: the server ignored Range or was not asked for it."""
         while count > 0:
             piece = reply.piece(min(self._chunk, count))
             if not piece:
-                raise Unavailable(f"{self._where}: the registry stopped in the middle of the blob")
+                raise self._judge.ended(reply)
             count -= len(piece)
-
-    def _error(self, kind: type[TransferError], what: str) -> TransferError:
-        return kind(f"{self._where}: the blob {what}", **self._where.fields)
-
-
-class _Budget:
-    """Reconnects allowed: those after real progress are free, up to a cap (c/image's rule)."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._since = clock()
-        self._bytes = 0
-        self._spent = 0
-        self._all = 0
-
-    def progress(self, count: int) -> None:
-        """`count` bytes came."""
-        self._bytes += count
-
-    def pause(self, error: TransferError) -> float:
-        """Seconds to wait before the next connection; raises `error` when the budget is used up.
-
-        A silence with no byte before it ends here: it lasts a minute, and longer patience is the ledger's.
-        """
-        late = self._clock() - self._since >= FREE_RECONNECT_SECONDS
-        free = self._bytes >= FREE_RECONNECT_BYTES or (late and self._bytes > 0)
-        if isinstance(error, RequestTimeout) and not self._bytes:
-            raise error
-        self._spent = 1 if free else self._spent + 1
-        self._all += 1
-        if self._all > RECONNECTS_MAX or BACKOFF.exhausted(self._spent):
-            raise error
-        self._bytes, self._since = 0, self._clock()
-        return BACKOFF.delay(self._spent)

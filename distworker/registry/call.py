@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
@@ -20,7 +20,7 @@ import urllib3
 from distworker.errors import TransferError
 from distworker.limits import ERROR_BODY_MAX
 from distworker.registry import faults
-from distworker.registry.base import Body, BodyFactory, Chunk
+from distworker.registry.base import Body, Chunk
 from distworker.registry.scopes import Scope
 from distworker.registry.urls import Origin, origin_of
 from distworker.registry.waits import READ_TIMEOUT, SEND_PIECE
@@ -29,12 +29,17 @@ from distworker.registry.waits import READ_TIMEOUT, SEND_PIECE
 NETWORK_ERRORS: Final = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
+#: Asks caches on the way to fetch anew what they may have spoiled (RFC 9111, 5.2.1.4).
+PAST_CACHES: Final = {"Cache-Control": "no-cache"}
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One logical request.
 
     `body`: bytes are sent again on a retry; a factory is asked anew for each send and such a request is never
     retried below its verb. `timeout`: seconds to wait for the reply. `anonymous`: never with a credential.
+    `authorization`: sent to the home origin as it is, for APIs that send no challenge; a 401 is then a reply.
     """
 
     method: str
@@ -42,10 +47,12 @@ class Call:
     where: faults.Where
     scopes: tuple[Scope, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes | BodyFactory | None = field(default=None, repr=False)
+    body: bytes | Callable[[], Body] | None = field(default=None, repr=False)
     timeout: float = field(default_factory=lambda: READ_TIMEOUT)
     anonymous: bool = False
     once: bool = False  #: never retried in place
+    authorization: str | None = field(default=None, repr=False)
+    fresh: bool = False  #: on a connection of its own, since the last one may have been tampered with
 
     @property
     def streams(self) -> bool:
@@ -98,6 +105,7 @@ class Reply:
         self._headers = response.headers
         self._raw: Any = response.raw
         self._problem: faults.Problem | None = None
+        self._broken: TransferError | None = None
 
     def __enter__(self) -> Reply:
         return self
@@ -142,12 +150,25 @@ class Reply:
         Raises:
             RequestTimeout: they come too slowly to be worth waiting for. Unavailable: the connection broke.
         """
+        parts: list[bytes] = []
+        left = size
+        while left and self._broken is None:
+            part = self._some(left)
+            if not part:
+                break
+            parts.append(part)
+            left -= len(part)
+        if not parts and self._broken is not None:
+            raise self._broken
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _some(self, size: int) -> bytes:
+        """What is there, so that what came before a break is kept; the break itself is told next time."""
         try:
-            return bytes(self._raw.read(size, decode_content=False))
+            return bytes(self._raw.read1(size, decode_content=False))
         except NETWORK_ERRORS as error:
-            fault = faults.from_exception(error, self.origin, self.where)
-        # Raised out here, so that no exception that knows the address hangs below ours.
-        raise fault
+            self._broken = faults.from_exception(error, self.origin, self.where)
+            return b""
 
     def quiet(self) -> Reply:
         """This reply, its words left unread: a login's server may quote the secret that was sent."""
@@ -168,6 +189,14 @@ class Reply:
     def error(self, reason: str = "") -> TransferError:
         """This reply as a typed error; `reason` says what was expected instead."""
         return faults.from_status(self, reason, time.time())
+
+    def complaint(self, body: bytes) -> TransferError | None:
+        """The error that an already read `body` spells although the status says that all is well."""
+        problem = faults.read_problem(body) if b'"errors"' in body[:ERROR_BODY_MAX] else faults.Problem()
+        if not problem.code:
+            return None
+        self._problem = problem
+        return faults.default_delay(faults.located(self.error(), self.where), time.time())
 
     def close(self) -> None:
         """Give the connection back if little is left of the body, else drop it."""

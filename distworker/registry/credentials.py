@@ -11,19 +11,16 @@ providers.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NoReturn, Protocol
 
 from distworker.errors import ConfigInvalid, RealmRefused
-from distworker.registry.logins.files import read_secret
+from distworker.registry.logins.files import PHASE, read_secret
 from distworker.registry.profiles import canonical_host
 from distworker.registry.urls import Origin
-
-#: What errors of this part say was being done.
-PHASE = "log in"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -39,6 +36,12 @@ class Credential:
     identity_token: str = ""
     registry_token: str = ""
     origins: frozenset[Origin] = frozenset()
+
+    def __post_init__(self) -> None:
+        # Half a character (from an escape in JSON, or a variable that is no text) would fail when it is sent,
+        # with an error that holds the secret.
+        if not all(map(is_text, (self.username, self.password, self.identity_token, self.registry_token))):
+            raise ConfigInvalid("a login holds something that is no text; write it anew", phase=PHASE)
 
     def __repr__(self) -> str:
         # Not even the user: GitHub takes a token in the place of the name.
@@ -69,6 +72,11 @@ class Credential:
         """The operator's ready-made registry token for `origin`."""
         self._check(origin)
         return f"Bearer {self.registry_token}"
+
+    def secret(self, origin: Origin) -> str:
+        """The bare password, for an API of `origin` that is no registry; "" when the login is a token."""
+        self._check(origin)
+        return self.password
 
     def refresh_token(self, origin: Origin) -> str:
         """The identity token, for the token server at `origin`."""
@@ -143,8 +151,8 @@ class Login:
 
     def open(self, host: str, name: str) -> Credential:
         """See `Way.open`."""
-        username = self._read(self.username_file, "username_file", name) or self.username
-        password = self._read(self.password_file, "password_file", name) or self.password
+        username = self._read(self.username_file, "username_file", host, name) or self.username
+        password = self._read(self.password_file, "password_file", host, name) or self.password
         if ":" in username:
             raise ConfigInvalid(
                 f"credential {name!r}: a user name with a colon cannot be sent (RFC 7617); correct it",
@@ -157,8 +165,8 @@ class Login:
     def refused(self, host: str, credential: Credential) -> None:
         """Nothing to forget: files are read at each use."""
 
-    def _read(self, path: str, key: str, name: str) -> str:
-        return read_secret(Path(path), f"credential {name!r}: its {key}", key) if path else ""
+    def _read(self, path: str, key: str, host: str, name: str) -> str:
+        return read_secret(path, host, name, key) if path else ""
 
 
 class CredentialSource(Protocol):
@@ -207,6 +215,10 @@ class ConfiguredCredentials:
 
     def __init__(self, logins: Mapping[str, Way] | None = None, files: Sequence[LoginFile] = ()) -> None:
         self._logins = dict(logins or {})
+        self._hosts = {
+            key: frozenset(canonical_host(host.lower()) for host in way.hosts)
+            for key, way in self._logins.items()
+        }
         self._files = tuple(files)
 
     def find(self, host: str, name: str = "", repository: str = "") -> Credential | None:
@@ -233,19 +245,19 @@ class ConfiguredCredentials:
     def refused(self, host: str, name: str, repository: str, credential: Credential) -> None:
         """See `CredentialSource.refused`."""
         wanted = canonical_host(host.lower())
-        for login in self._logins.values():
-            if wanted in _hosts(login):
-                login.refused(wanted, credential)
+        for key, way in self._logins.items():
+            if wanted in self._hosts[key]:
+                way.refused(wanted, credential)
         for file in self._files:
             file.refused(wanted, credential)
 
     def _way(self, host: str, name: str) -> tuple[str, Way] | None:
         if not name:
-            return next((pair for pair in self._logins.items() if host in _hosts(pair[1])), None)
+            return next((pair for pair in self._logins.items() if host in self._hosts[pair[0]]), None)
         way = self._logins.get(name)
         if way is None:
             raise _undefined(name)
-        if host not in _hosts(way):
+        if host not in self._hosts[name]:
             raise ConfigInvalid(
                 f"credential {name!r} is not for {host}; add the host to it in registries.toml",
                 field="credential",
@@ -253,11 +265,17 @@ class ConfiguredCredentials:
         return name, way
 
 
-def _hosts(way: Way) -> set[str]:
-    return {canonical_host(host.lower()) for host in way.hosts}
-
-
 def _undefined(name: str) -> ConfigInvalid:
     return ConfigInvalid(
         f"credential {name!r} is not defined; name it in registries.toml", field="credential"
     )
+
+
+def is_text(value: str) -> bool:
+    """Can it be sent at all? Half a character, as JSON can escape one, cannot."""
+    if value.isascii():
+        return True
+    with contextlib.suppress(UnicodeError):
+        value.encode()
+        return True
+    return False

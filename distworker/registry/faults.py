@@ -10,7 +10,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
@@ -20,6 +20,7 @@ from distworker.errors import (
     BlobUnknown,
     Denied,
     DigestMismatch,
+    DistworkerError,
     InternalError,
     ManifestInvalid,
     ManifestTooLarge,
@@ -57,7 +58,7 @@ _REASON_MAX: Final = 300
 
 #: Statuses that mean the same in every phase (405: in those that write).
 _BY_STATUS: Final[dict[int, tuple[type[TransferError], str]]] = {
-    401: (Unauthorized, "check the login for this host in registries.toml or the docker config"),
+    401: (Unauthorized, "check the login for this host in registries.toml or auth_files"),
     403: (Denied, "the login may not do this"),
     405: (Denied, "it takes no writes: is it read-only just now, or a cache that only pulls?"),
 }
@@ -68,10 +69,24 @@ _MISSING: Final[dict[str, type[TransferError]]] = {
     "get manifest": ManifestUnknown,
     "head blob": BlobUnknown,
     "get blob": BlobUnknown,
+    "get external layer": BlobUnknown,
     "send blob": UploadSessionLost,
     "commit blob": UploadSessionLost,
+    "upload status": UploadSessionLost,
+    "delete manifest": ManifestUnknown,
+    "delete tag": ManifestUnknown,
 }
-_WRITES: Final = frozenset({"start upload", "mount blob", "send blob", "commit blob", "put manifest"})
+_WRITES: Final = frozenset(
+    {
+        "start upload",
+        "mount blob",
+        "send blob",
+        "commit blob",
+        "put manifest",
+        "delete manifest",
+        "delete tag",
+    }
+)
 _ADVICE: Final[dict[type[TransferError], str]] = {
     NotARegistry: "no registry API there; check the host name",
     ManifestUnknown: "it is missing, or hidden from this login",
@@ -137,10 +152,12 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What an error body says: the registry's code and its words, cleaned."""
+    """What an error body says: the registry's code and its words, cleaned. `detail`: all of it as it came,
+    for the digests it names; never shown."""
 
     code: str = ""
     text: str = ""
+    detail: str = field(default="", repr=False)
 
     def says(self, *words: str) -> bool:
         """Does the text hold one of `words`?"""
@@ -164,6 +181,7 @@ def read_problem(body: bytes) -> Problem:
     return Problem(
         clean(code, 60) if isinstance(code, str) else "",
         _foreign(words if isinstance(words, str) else json.dumps(words)),
+        text,
     )
 
 
@@ -214,11 +232,11 @@ def located(error: TransferError, where: Where) -> TransferError:
     return error
 
 
-def prefixed(error: TransferError, where: Where) -> TransferError:
+def prefixed(error: DistworkerError, where: Where) -> DistworkerError:
     """`error` from a lower floor, saying where it happened."""
     advice = "; what the registry keeps there is damaged, push the image to it again"
     words = f"{where}: {error.message}{advice if isinstance(error, DigestMismatch) else ''}"
-    return located(type(error)(words, retry=error.retry, **error.fields), where)
+    return type(error)(words, retry=error.retry, **{**where.fields, **error.fields})
 
 
 def wrong_body_length(expected: int) -> InternalError:
@@ -246,8 +264,12 @@ def _tls_error(chain: list[BaseException], host: str, where: Where) -> TransferE
                 )
             if isinstance(one, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
                 return Unavailable(f"{where}: the TLS connection to {host} broke", **where.fields)
+            # An alert is the server's word: it did not like something of ours.
+            advice = "; if it wants a client's certificate, name it with client_cert in registries.toml"
             return TLSError(
-                f"{where}: TLS with {host} failed ({clean(one.reason or 'unknown', 80)})", **where.fields
+                f"{where}: TLS with {host} failed ({clean(one.reason or 'unknown', 80)})"
+                f"{advice if 'ALERT' in text else ''}",
+                **where.fields,
             )
     return None
 
@@ -289,7 +311,7 @@ def _missing(phase: str, code: str) -> tuple[type[TransferError], str]:
     kind = _MISSING.get(phase, RepositoryUnknown)
     if phase in {"send blob", "commit blob"} and code == "NAME_UNKNOWN":
         kind = RepositoryUnknown
-    if kind is RepositoryUnknown and phase != "list tags":
+    if kind is RepositoryUnknown and not phase.startswith("list "):
         return kind, "some registries want the repository created first"
     return kind, _ADVICE.get(kind, "")
 
@@ -331,7 +353,7 @@ def auth_required(where: Where) -> AuthRequired:
     """The registry wants a login and we have none."""
     return AuthRequired(
         f"{where}: {where.registry} wants a login for this and none is configured; "
-        "add one to registries.toml or to the auths of the docker config (credential helpers are not asked)",
+        "add one to registries.toml, or to a file that auth_files names",
         **where.fields,
         status=401,
     )

@@ -9,6 +9,7 @@ spoken, or what an operator named. Which addresses may be dialled at all is the 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -30,6 +31,7 @@ from distworker.limits import REDIRECTS_MAX, SLEEP_MAX, TOKEN_BODY_MAX
 from distworker.registry import faults
 from distworker.registry.attempt import Attempt
 from distworker.registry.auth import Authenticator, Logins, Wire
+from distworker.registry.budget import BudgetGauge
 from distworker.registry.call import NETWORK_ERRORS, Call, Reply, SentBody
 from distworker.registry.challenge import Challenge, parse
 from distworker.registry.circuit import Circuit
@@ -49,6 +51,7 @@ from distworker.registry.waits import (
 )
 from distworker.retrying import Backoff
 
+_log = logging.getLogger(__name__)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REPLAYING: Final = frozenset({307, 308})
 #: All that a host other than the registry gets to see.
@@ -77,6 +80,7 @@ class HTTP:
         tokens: TokenCache | None = None,
     ) -> None:
         self.origin = origin
+        self.budget = BudgetGauge()
         logins = Logins(find, renew) if renew else Logins(find)
         wire = Wire(self._send_token_request, self._probe)
         self.auth = Authenticator(origin, realms, logins=logins, wire=wire, cache=tokens, clock=clock)
@@ -133,6 +137,8 @@ class HTTP:
     def _logged_in(self, call: Call) -> Reply:
         if call.anonymous:
             return self._redirected(call, "")
+        if call.authorization is not None:
+            return self._redirected(call, call.authorization)
         attempt = Attempt(self.auth, call.scopes, call.where)
         authorization = attempt.header()
         while True:
@@ -182,7 +188,8 @@ class HTTP:
         no redirect is followed and no login added, and nothing the server says gets into an error.
         """
         headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
-        call = Call(request.method, request.url, where, headers=headers, body=request.body)
+        # On a new connection: an old one, idle since the last login, may be dead without our knowing.
+        call = Call(request.method, request.url, where, headers=headers, body=request.body, fresh=True)
 
         def run() -> Reply:
             return self._raise_transient(self._once(call, call.url, dict(call.headers)).quiet())
@@ -209,7 +216,9 @@ class HTTP:
         while True:
             at_home = at_home and origin_of(url) == self.origin
             self._check_abroad(origin_of(url), call.where)
-            reply = self._once(call, url, self._headers(call, at_home, authorization))
+            reply = self._hop(call, url, self._headers(call, at_home, authorization))
+            if at_home:
+                self.budget.see(reply.header)
             target = reply.header("Location")
             if reply.status not in _REDIRECTS or not target:
                 return reply
@@ -229,7 +238,25 @@ class HTTP:
                 **call.where.fields,
                 status=reply.status,
             )
-        return resolve(reply.url, target)
+        try:
+            return resolve(reply.url, target)
+        except ProtocolError as error:
+            reason = error.message
+        raise RedirectRefused(
+            f"{call.where}: {reply.origin.netloc} redirects to {reason}; refused", **call.where.fields
+        )
+
+    def _hop(self, call: Call, url: str, headers: dict[str, str]) -> Reply:
+        """One request; where a redirect led inward it is the redirect that is refused."""
+        if url != call.url:
+            _log.debug("%s: redirected to %s", call.where, origin_of(url).netloc)
+        try:
+            return self._once(call, url, headers)
+        except AddressRefused as error:
+            if url == call.url:
+                raise
+            reason = error.message
+        raise RedirectRefused(f"{reason}, so the redirect there is not followed", **call.where.fields)
 
     def _check_abroad(self, target: Origin, where: Where) -> None:
         """Away from the registry: https on its usual port, or an address that the operator named."""
@@ -268,13 +295,15 @@ class HTTP:
             headers["Content-Length"] = str(length)
         prepared = _prepare(call.method, url, headers, body if length else None)
         fault: BaseException
+        if call.fresh:
+            self._dialer.adapter().close()
         try:
             if self._dialer.proxies:
                 self._dialer.door.check_proxied(origin_of(url).host, origin_of(url).port)
             response = self._dialer.adapter().send(
                 prepared,
                 stream=True,
-                timeout=(CONNECT_TIMEOUT, call.timeout),
+                timeout=(self._dialer.connect_timeout or CONNECT_TIMEOUT, call.timeout),
                 proxies=self._dialer.proxies,
             )
             self._note(origin_of(url), int(response.status_code))

@@ -7,10 +7,13 @@ one name that is not an endpoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Final
 
+from distworker.registry.quirks import Quirks, UploadMode
 from distworker.registry.urls import Origin, origin_of
+
+__all__ = ["HostProfile", "Quirks", "UploadMode", "canonical_host", "endpoint", "trusted_realms"]
 
 #: Names of Docker Hub; one registry, one credential, one budget.
 HUB: Final = "docker.io"
@@ -20,8 +23,6 @@ HUB_ENDPOINT: Final = "registry-1.docker.io"
 #: Registries whose token server is another host by their maker's design.
 BUILT_IN_REALMS: Final = {HUB_ENDPOINT: "auth.docker.io", "registry.gitlab.com": "gitlab.com"}
 
-UploadMode = Literal["auto", "monolithic", "patch"]
-
 
 @dataclass(frozen=True, slots=True)
 class HostProfile:
@@ -29,9 +30,14 @@ class HostProfile:
 
     `plain_http`: speak http. `private`: its own host and port may lie at a private address. `ca_file`: PEM of
     extra roots, added to the system's. `proxy`: its URL, "" for none. `max_concurrency`: steps at once (kept
-    by the ledger, and the size of the connection pool). `upload_mode`: "auto" tries one PUT and falls back to
-    PATCH. `token_realms`: `host[:port]` of token servers that may be given this host's credential although
-    they are another origin.
+    by the ledger, and the size of the connection pool). `upload_mode`: what the operator wants; anything but
+    "auto" also replaces the one of `quirks`. `token_realms`: `host[:port]` of token servers that may be given
+    this host's credential although they are another origin. `quirks`: how this registry differs from the
+    specification; code asks these.
+
+    `client_cert`, `client_key`: PEM files of the certificate that is shown to the registry itself and to the
+    named token servers; one file may hold both. `mirrors`: `host[:port][/prefix]` of servers to read from
+    first, in order. `mirror_tags`: these may also say what a tag means.
     """
 
     plain_http: bool = False
@@ -41,6 +47,18 @@ class HostProfile:
     max_concurrency: int = 4
     upload_mode: UploadMode = "auto"
     token_realms: tuple[str, ...] = ()
+    client_cert: str = ""
+    client_key: str = ""
+    mirrors: tuple[str, ...] = ()
+    mirror_tags: bool = False
+    quirks: Quirks = field(default_factory=Quirks)
+
+    def __post_init__(self) -> None:
+        if self.upload_mode != "auto":
+            # The operator's word, so it stays when the product is recognised later.
+            said = self.quirks.said | {"upload_mode"}
+            quirks = replace(self.quirks, upload_mode=self.upload_mode, said=said)
+            object.__setattr__(self, "quirks", quirks)
 
 
 def canonical_host(host: str) -> str:

@@ -45,6 +45,16 @@ def push(repository: str) -> Scope:
     return Scope("repository", repository, ("pull", "push"))
 
 
+def catalog() -> Scope:
+    """Listing the repositories of a registry."""
+    return Scope("registry", "catalog", ("*",))
+
+
+def delete(repository: str) -> Scope:
+    """Deleting from a repository."""
+    return Scope("repository", repository, ("delete", "pull"))
+
+
 def united(needed: tuple[Scope, ...], offered: Iterable[str]) -> tuple[Scope, ...]:
     """`needed`, widened by what a challenge offers for the very same repositories; wider wishes are
     ignored.

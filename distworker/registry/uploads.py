@@ -1,107 +1,55 @@
-"""Sending blobs: open a session, send, commit, and find out what became of it when the answer is lost.
+"""Sending blobs: open a session, send in the way this registry takes, and find out what became of it.
 
-One PUT with the whole body is the rule, a streamed PATCH and an empty PUT the fallback for registries that
-refuse it (remembered per registry). A commit is not idempotent and its reply may get lost after minutes of
-hashing, so an unknown outcome is settled by HEAD before anything is sent again (GHCR: 40 of 51 such failures
-had been stored). Locations are capabilities: used to the letter, never logged, and without credentials on
-another origin (distribution-spec, "Pushing blobs").
+A session that is lost, a way that is refused and an outcome nobody knows each lead to another turn with a
+fresh session and the body opened anew, at most `SESSIONS_MAX` times for reasons that are not the way. Before
+anything is sent again a HEAD settles whether the registry holds the blob after all. Whatever happens, a
+session that is of no more use is cancelled, and that never hides the first error.
 """
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, field
 
 from distworker.digest import Digest
-from distworker.errors import (
-    DigestMismatch,
-    DistworkerError,
-    ProtocolError,
-    RedirectRefused,
-    RequestTimeout,
-    TransferError,
-    Unavailable,
-    UploadSessionLost,
-)
-from distworker.registry import faults, scopes
+from distworker.errors import DigestMismatch, LimitExceeded
+from distworker.registry import commit, mount, sessions
 from distworker.registry.base import BodyFactory, UploadSession
 from distworker.registry.blobs import has_blob
-from distworker.registry.call import Call, Reply
+from distworker.registry.bodies import Source
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import BACKOFF
-from distworker.registry.ping import explained
-from distworker.registry.profiles import UploadMode
-from distworker.registry.urls import origin_of, resolve, with_query
-from distworker.registry.waits import CANCEL_TIMEOUT, COMMIT_TIMEOUT, SESSIONS_MAX
-
-_STORED: Final = frozenset({200, 201, 202, 204})
-#: Refusals of one PUT with the whole body that a PATCH may pass.
-_NOT_MONOLITHIC: Final = frozenset({405, 411, 413, 415, 416, 501})
-#: Codes of a session the registry no longer knows.
-_LOST: Final = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UNKNOWN", "RANGE_INVALID"})
-_WRONG_BYTES: Final = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
+from distworker.registry.learned import Facts
+from distworker.registry.outcomes import Unclear, WayRefused
+from distworker.registry.patches import Patches
+from distworker.registry.waits import SESSIONS_MAX
+from distworker.registry.ways import CHUNKS, WHOLE, Way, Ways
 
 
-def start_upload(at: Endpoint, repository: str) -> UploadSession:
-    """Open an upload session.
+@dataclass
+class _Blob:
+    """One blob on its way, and what was tried."""
 
-    Raises:
-        RepositoryUnknown, Denied, Quota: why not. ProtocolError: no usable Location.
-    """
-    where = at.where("start upload", repository)
-    call = Call("POST", at.uploads(repository), where, scopes=(scopes.push(repository),))
-    with at.http.send(call) as reply:
-        if reply.status not in _STORED:
-            raise explained(at, reply.error())
-        return session_of(repository, reply)
-
-
-def session_of(repository: str, reply: Reply) -> UploadSession:
-    """The session that a reply's Location opens."""
-    target = reply.header("Location")
-    if not target:
-        raise reply.error("it opened no upload session (no Location), so this is no registry we can write to")
-    try:
-        return UploadSession(repository, resolve(reply.url, target))
-    except (ProtocolError, RedirectRefused) as error:
-        raise faults.prefixed(error, reply.where) from None
-
-
-def cancel_upload(at: Endpoint, session: UploadSession) -> None:
-    """Best effort; never raises and never waits long."""
-    where = at.where("cancel upload", session.repository)
-    call = Call("DELETE", session.location, where, timeout=CANCEL_TIMEOUT, once=True)
-    try:
-        at.http.send(_mannered(at, session, call)).close()
-    except DistworkerError:
-        return
-
-
-class _PatchInstead(Exception):
-    """The registry does not take the whole blob in one PUT."""
-
-
-class _Unclear(Exception):
-    """The outcome is unknown, or the session is gone."""
-
-    def __init__(self, error: TransferError) -> None:
-        self.error = error
+    repository: str
+    digest: Digest
+    source: Source
+    way: Way
+    session: UploadSession | None
+    tried: set[Way] = field(default_factory=set)
+    broke: list[int] = field(default_factory=list)  #: bytes at which whole PUTs broke off
+    failures: int = 0
+    mismatches: int = 0  #: of those, the registry's word that it got other bytes
 
 
 class Uploader:
-    """Sends blobs to one registry and remembers which way it likes."""
+    """Sends blobs to one registry, from any thread."""
 
-    def __init__(
-        self, at: Endpoint, mode: UploadMode = "auto", sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, at: Endpoint, facts: Facts, sleep: Callable[[float], None] = time.sleep) -> None:
         self._at = at
-        self._mode = mode
         self._sleep = sleep
-        self._lock = threading.Lock()
-        self._patches = mode == "patch"
+        self._ways = Ways(at.registry, lambda: at.quirks, facts)
 
     def upload(
         self,
@@ -115,127 +63,95 @@ class Uploader:
 
         Raises:
             DigestMismatch: the registry got other bytes, twice. UploadSessionLost: it kept forgetting the
-            session, or the body exists only once and is used up. Denied, Quota, Throttled, …: why it refused.
+            session, or the body exists only once and is used up. LimitExceeded: it is known to keep no blob
+            as large. Denied, Quota, Throttled, …: why it refused.
         """
-        failures = 0
-        while True:
-            session = session or start_upload(self._at, repository)
-            try:
-                self._send(session, digest, size, body)
-            except _PatchInstead:
-                with self._lock:
-                    self._patches = True
-                cancel_upload(self._at, session)
-            except _Unclear as unclear:
-                failures += 1
-                if self._arrived(repository, digest, failures):
+        self._check_size(repository, digest, size, session)
+        with contextlib.closing(Source(body, size)) as source:
+            blob = _Blob(repository, digest, source, self._ways.choose(size), session)
+            while True:
+                blob.session = blob.session or self._open(blob)
+                if blob.session is None or self._turn(blob, blob.session):
                     return
-                cancel_upload(self._at, session)
-                if failures >= SESSIONS_MAX or (failures > 1 and isinstance(unclear.error, DigestMismatch)):
-                    raise unclear.error from None
-            except BaseException:
-                cancel_upload(self._at, session)
-                raise
-            else:
-                return
-            session = None
+                blob.session = None
 
-    def _arrived(self, repository: str, digest: Digest, failures: int) -> bool:
-        """Does the registry hold the blob after all? Asked twice: a commit may finish just after its reply
-        broke.
-        """
-        if has_blob(self._at, repository, digest):
-            return True
-        self._sleep(BACKOFF.delay(failures))
-        return has_blob(self._at, repository, digest)
+    def _check_size(self, repository: str, digest: Digest, size: int, session: UploadSession | None) -> None:
+        most = self._at.quirks.blob_max
+        if most and size > most:
+            if session:
+                self.cancel(session)
+            where = self._at.where("start upload", repository, digest)
+            raise LimitExceeded(
+                f"{where}: the blob has {size} bytes; {self._at.registry} keeps none above {most}",
+                **where.fields,
+            )
 
-    def _send(self, session: UploadSession, digest: Digest, size: int, body: BodyFactory) -> None:
-        whole: BodyFactory | bytes = body if size else b""
-        if self._patches and size:
-            self._patch(session, digest, whole)
+    def _open(self, blob: _Blob) -> UploadSession | None:
+        """A session; None when the registry gave what it has in a repository of its own choice."""
+        if self._at.quirks.mounts == "anonymous" and not blob.tried and not blob.failures:
+            return mount.mount_blob(self._at, blob.repository, blob.digest, (), anonymous=True)
+        return sessions.start_upload(self._at, blob.repository, blob.digest)
+
+    def _turn(self, blob: _Blob, session: UploadSession) -> bool:
+        """One session; True when the registry holds the blob, False for another turn."""
+        held = False
+        try:
+            self._send(blob, session)
+            held = True
+        except WayRefused as refusal:
+            blob.tried.add(blob.way)
+            blob.way = self._ways.instead(blob.way, refusal, blob.source.size, blob.tried)
+        except Unclear as unclear:
+            held = self._settle(blob, unclear)
+        finally:
+            if not held:
+                self.cancel(blob.session or session)
+        return held
+
+    def _send(self, blob: _Blob, session: UploadSession) -> None:
+        if not blob.source.size:
+            commit.close(self._at, session, blob.digest, self._sleep)
+        elif blob.way == WHOLE:
+            commit.put_whole(self._at, session, blob.digest, blob.source)
         else:
-            self._put(session, digest, whole)
+            self._patch(blob, session)
 
-    def _put(self, session: UploadSession, digest: Digest, body: BodyFactory | bytes) -> None:
-        with self._request(
-            "PUT", with_query(session.location, f"digest={digest}"), session, digest, body
-        ) as reply:
-            if self._mode == "auto" and callable(body) and _wants_patch(reply):
-                raise _PatchInstead
-            self._committed(reply, session, digest)
-
-    def _patch(self, session: UploadSession, digest: Digest, body: BodyFactory | bytes) -> None:
-        with self._request("PATCH", session.location, session, digest, body) as reply:
-            if reply.status not in _STORED:
-                raise self._refused(reply)
-            # The newest Location counts (its query holds the offset); without one the old stays good.
-            newest = session_of(session.repository, reply) if reply.header("Location") else session
-        url = with_query(newest.location, f"digest={digest}")
-        with self._request("PUT", url, newest, digest, b"") as reply:
-            self._committed(reply, newest, digest)
-
-    def _request(
-        self, method: str, url: str, session: UploadSession, digest: Digest, body: BodyFactory | bytes
-    ) -> Reply:
-        phase = "send blob" if callable(body) else "commit blob"
-        call = Call(
-            method,
-            url,
-            self._at.where(phase, session.repository, digest),
-            headers={"Content-Type": "application/octet-stream"},
-            body=body,
-            timeout=COMMIT_TIMEOUT,
-            once=True,
+    def _patch(self, blob: _Blob, session: UploadSession) -> None:
+        patches = Patches(
+            self._at, session, blob.digest, blob.source, self._ways, self._sleep, chunked=blob.way == CHUNKS
         )
         try:
-            return self._at.http.send(_mannered(self._at, session, call))
-        except (Unavailable, RequestTimeout) as error:
-            if error.delay:
-                raise
-            raise _Unclear(error) from None
+            patches.run()
+        finally:
+            blob.session = patches.session
+        try:
+            commit.close(self._at, patches.session, blob.digest, self._sleep)
+        except Unclear as unclear:
+            if patches.believed and isinstance(unclear.error, DigestMismatch):
+                self._ways.range_was_stale()  # believing it sent some bytes twice
+            raise
 
-    def _committed(self, reply: Reply, session: UploadSession, digest: Digest) -> None:
-        """Is the blob stored under its digest?"""
-        if reply.status not in _STORED:
-            raise self._refused(reply)
-        stated = reply.header("Docker-Content-Digest")
-        if stated.startswith(f"{digest.algorithm}:") and stated != digest:
-            raise _Unclear(
-                DigestMismatch(f"{reply.where}: the registry stored {stated[:80]}", **reply.where.fields)
-            )
-        if reply.status != 201 and not has_blob(self._at, session.repository, digest):
-            raise reply.error("it claims success and does not hold the blob")
+    def _settle(self, blob: _Blob, unclear: Unclear) -> bool:
+        """Does the registry hold the blob after all? A commit may end just after its reply broke, so it is
+        asked twice. Raises when enough was tried.
+        """
+        error = unclear.error
+        blob.failures += 1
+        blob.mismatches += isinstance(error, DigestMismatch)
+        if has_blob(self._at, blob.repository, blob.digest):
+            return True
+        self._sleep(BACKOFF.delay(blob.failures) if error.delay is None else error.delay)
+        if unclear.stored and has_blob(self._at, blob.repository, blob.digest):
+            return True
+        if blob.failures >= SESSIONS_MAX or blob.mismatches > 1:
+            raise error
+        if blob.way == WHOLE and blob.source.position < blob.source.size:
+            blob.broke.append(blob.source.position)
+            blob.way = self._ways.after_breaks(blob.broke)
+        return False
 
-    def _refused(self, reply: Reply) -> Exception:
-        """What to do about a refusal: an error to give up with, or another turn."""
-        code = reply.problem.code
-        if code in _WRONG_BYTES:
-            error = DigestMismatch(
-                f"{reply.where}: the registry got other bytes ({code}); "
-                "the source or the way there corrupts them",
-                **reply.where.fields,
-                status=reply.status,
-                registry_code=code,
-            )
-            return _Unclear(error)
-        fault = reply.error()
-        if code in _LOST or (isinstance(fault, UploadSessionLost) and reply.status == 404):
-            lost = UploadSessionLost(fault.message, **fault.fields)
-            return _Unclear(lost)
-        return fault
-
-
-def _wants_patch(reply: Reply) -> bool:
-    """Does this refusal of a whole blob in one PUT leave hope for a PATCH?"""
-    if reply.status in _NOT_MONOLITHIC:
-        return True
-    return (reply.status == 404 and reply.problem.code not in _LOST) or reply.problem.code == "UNSUPPORTED"
-
-
-def _mannered(at: Endpoint, session: UploadSession, call: Call) -> Call:
-    """`call` with credentials only for the registry's own origin; elsewhere the Location is the
-    permission.
-    """
-    if origin_of(call.url) == at.http.origin:
-        return replace(call, scopes=(scopes.push(session.repository),))
-    return replace(call, anonymous=True)
+    def cancel(self, session: UploadSession) -> None:
+        """Best effort; never raises, and never waits long."""
+        # Quay wants a right for it that pushers are not given.
+        if not self._at.quirks.cancel_needs_delete:
+            sessions.cancel_upload(self._at, session)

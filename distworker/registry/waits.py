@@ -25,6 +25,12 @@ COMMIT_TIMEOUT: Final = 300.0
 #: Seconds for clean-up that nobody waits for.
 CANCEL_TIMEOUT: Final = 10.0
 
+#: Certificates are looked at for changes this often: a rotation has hours, a stat costs a file system call.
+TLS_LOOK_SECONDS: Final = 30.0
+#: Seconds in which a mirror that failed is not asked: longer than a step's tries follow each other, so that
+#: wrong bytes are not fetched twice from it and a dead one costs its timeout once.
+MIRROR_REST: Final = 300.0
+
 #: Sends of one request in place; longer patience belongs to the ledger, which frees the slot meanwhile.
 TRIES: Final = 4
 #: First and longest pause (seconds) between them; full jitter.
@@ -43,6 +49,13 @@ FREE_RECONNECT_BYTES: Final = 1 << 20
 FREE_RECONNECT_SECONDS: Final = 60.0
 #: Reconnects of one blob in all, however much progress each made.
 RECONNECTS_MAX: Final = 50
+#: Seconds after which a blob is not reconnected to any more: an hour, and what its bytes take at 50 KiB/s.
+BLOB_SECONDS_BASE: Final = 3600.0
+BLOB_SECONDS_PER_BYTE: Final = 1 / (50 << 10)
+#: Seconds before a blob that vanished while it was read is asked for once more.
+VANISHED_WAIT: Final = 1.5
+#: Seconds a repository is not asked again for the referrers API that it lacks.
+REFERRERS_MEMORY: Final = 300.0
 #: Upload sessions opened for one blob before it is given back.
 SESSIONS_MAX: Final = 3
 
@@ -64,3 +77,22 @@ REPLAYS_MAX: Final = 3
 TOKENS_KEPT: Final = 1024
 #: Seconds a refused login is not tried again: Docker Hub locks the account for ten minutes.
 BAD_LOGIN_MEMORY: Final = 600.0
+
+#: Smallest chunk an upload falls back to (bytes): object stores take no smaller part before the last one.
+CHUNK_FLOOR: Final = 5 << 20
+#: Largest chunk (bytes), whatever a registry asks for: a chunk is what gets sent again after a fault.
+CHUNK_CEILING: Final = 256 << 20
+#: Empty closing PUTs sent in one session; of those that nobody answered in time, fewer.
+COMMITS_MAX: Final = 3
+SILENT_COMMITS_MAX: Final = 2
+#: PATCH requests of one blob that may fail, however much progress each made.
+PATCH_FAULTS_MAX: Final = 50
+#: Bytes between two broken PUTs that count as "broke at the same place": what socket buffers hide.
+SAME_PLACE: Final = 8 << 20
+
+#: Seconds waited between PUTs of a manifest while the registry does not see what it was just sent.
+LAG_WAITS: Final = (1.0, 2.0, 4.0, 8.0)
+#: After that the work is given back for so long.
+LAG_DELAY: Final = 15.0
+#: Rounds of read, merge and write of one fallback tag for referrers before others win.
+MERGES_MAX: Final = 5

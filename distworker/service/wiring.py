@@ -23,6 +23,7 @@ from distworker import __version__
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.local import LocalStore
 from distworker.errors import ConfigInvalid
+from distworker.registry.providers import quirks_of
 from distworker.service.doctor import Patient
 from distworker.service.fingerprints import fingerprints
 from distworker.service.jobs import Jobs
@@ -35,6 +36,7 @@ from distworker.steps.table import STEPS
 
 if TYPE_CHECKING:
     from distworker.registry.client import RegistryPool
+    from distworker.registry.learned import Facts
     from distworker.registry.profiles import HostProfile
     from distworker.state.ledger import RedisLedger
     from distworker.state.vault import RedisVault
@@ -84,7 +86,7 @@ def build_services(config: Config, dispatch: Dispatcher) -> Services:
     """
     settings = config.settings
     ledger, store = build_ledger(settings), build_store(settings)
-    registries = build_registries(config, vault=build_vault(settings, ledger))
+    registries = build_registries(config, learned=shared_facts(ledger), vault=build_vault(settings, ledger))
     kit = Equipment(registries, store, STEPS, window=settings.window, part_size=settings.part_size)
     return Services(
         config=config,
@@ -199,34 +201,51 @@ def build_vault(settings: Settings, ledger: RedisLedger) -> RedisVault | None:
     return RedisVault(ledger.redis, secret) if secret else None
 
 
-def build_registries(config: Config, *, local: bool = False, vault: RedisVault | None = None) -> RegistryPool:
+def build_registries(
+    config: Config, *, local: bool = False, learned: Facts | None = None, vault: RedisVault | None = None
+) -> RegistryPool:
     """The registries with the operator's profiles and logins. `local`: whoever runs this is the operator, so
-    registries that a request names may lie at private addresses, and the user's own logins are there.
+    registries that a request names may lie at private addresses, and the user's own logins and certificates
+    are there. `learned`: where facts about registries are remembered, this process's memory if not given.
     `vault`: where tokens are shared; without one they stay in this process.
     """
     from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
     from distworker.registry.client import USER_AGENT, RegistryPool  # noqa: PLC0415
     from distworker.registry.credentials import ConfiguredCredentials  # noqa: PLC0415
+    from distworker.registry.hostfiles.router import HostFiles  # noqa: PLC0415
     from distworker.service import logins  # noqa: PLC0415
 
     policy = AddressPolicy(
         allowed=tuple(Allowed.parse(text) for text in config.settings.allow_hosts),
         own=own_servers(config.settings),
     )
+    ways = {
+        host: logins.way(host, table, policy, USER_AGENT)
+        for host, table in config.registries.items()
+        if table.has_login
+    }
     return RegistryPool(
-        profiles={host: _profile(table, config.settings) for host, table in config.registries.items()},
-        credentials=ConfiguredCredentials(
-            logins={
-                host: logins.way(host, table, policy, USER_AGENT)
-                for host, table in config.registries.items()
-                if table.has_login
-            },
-            files=logins.files(config.settings, local=local),
-        ),
+        profiles={host: _profile(host, table, config.settings) for host, table in config.registries.items()},
+        credentials=ConfiguredCredentials(ways, logins.files(config.settings, local=local)),
         policy=policy,
         trust_named=local,
+        files=HostFiles(
+            certs_dirs=config.settings.certs_dirs or (user_certs_dirs() if local else ()),
+            hosts_dirs=config.settings.hosts_dirs,
+            registries_conf=config.settings.registries_conf,
+        ),
+        learned=learned,
         vault=vault,
+        aws=logins.aws_clients(config.registries, ways),
     )
+
+
+def shared_facts(ledger: RedisLedger) -> Facts:
+    """What workers learn about registries, shared through the ledger's Redis."""
+    from distworker.registry.learned import SharedFacts, life  # noqa: PLC0415 - see the module text
+    from distworker.state.learned import RedisFacts  # noqa: PLC0415
+
+    return SharedFacts(RedisFacts(ledger.redis, life))
 
 
 def own_servers(settings: Settings) -> frozenset[tuple[str, int]]:
@@ -241,6 +260,15 @@ def own_servers(settings: Settings) -> frozenset[tuple[str, int]]:
     return frozenset(found)
 
 
+def user_certs_dirs() -> tuple[str, ...]:
+    """Where docker and podman look for certificates on this machine: for local runs. These folders only add
+    trust; files that change where images come from (`hosts.toml`, `registries.conf`) are never found by
+    themselves.
+    """
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return (str(home / "containers/certs.d"), "/etc/containers/certs.d", "/etc/docker/certs.d")
+
+
 def presence(config: Config, random: Callable[[int], str] = secrets.token_hex) -> Presence:
     """How a worker process shows itself; its name is new with every start, so a restarted one is another."""
     host = socket.gethostname()
@@ -250,21 +278,33 @@ def presence(config: Config, random: Callable[[int], str] = secrets.token_hex) -
         "version": __version__,
         "fingerprints": fingerprints(config),
     }
-    caps = {host: table.max_concurrency for host, table in config.registries.items() if table.max_concurrency}
+    caps = {host: cap for host, table in config.registries.items() if (cap := _cap(host, table))}
     return Presence(f"{host}-{os.getpid()}-{random(3)}", config.settings.slots, info, caps)
 
 
-def _profile(table: RegistrySettings, settings: Settings) -> HostProfile:
+def _cap(host: str, table: RegistrySettings) -> int:
+    """Transfers at once that the operator, or else the table of registries, allows; 0: any number."""
+    return table.max_concurrency or quirks_of(host, table.provider).max_concurrency
+
+
+def _profile(host: str, table: RegistrySettings, settings: Settings) -> HostProfile:
     from distworker.registry.profiles import HostProfile  # noqa: PLC0415 - see the module text
 
+    quirks = quirks_of(host, table.provider, table.stated)
     return HostProfile(
         plain_http=table.plain_http,
         private=table.private,
         ca_file=table.ca_file,
+        client_cert=table.client_cert,
+        client_key=table.client_key,
+        mirrors=table.mirrors,
+        mirror_tags=table.mirror_tags,
         proxy=table.proxy,
-        max_concurrency=table.max_concurrency or settings.slots,
+        max_concurrency=table.max_concurrency
+        or min(settings.slots, quirks.max_concurrency or settings.slots),
         upload_mode=table.upload_mode,
         token_realms=table.token_realms,
+        quirks=quirks,
     )
 
 

@@ -28,6 +28,7 @@ TABLE: Final[dict[str, str]] = {
     "pause": "pause:",  # <origin> or <origin>|<credential>|<kind> string: end, begin (ms); TTL is the end
     "caps": "caps",  # hash: origin → slots; replaced by set_caps, stays
     "hint": "hint:",  # <origin>|<credential>|<digest> zset: repositories by age; TTL Rules.hint
+    "fact": "fact:",  # <origin> hash: what was learned of it → its end, text; TTL learned.KEEP from a change
     # jobs
     "job": "job:",  # <job> hash: record, state, counters; TTL Rules.keep from closing
     "images": "img:",  # <job> set: open images; each leaves when it closes

@@ -1,7 +1,8 @@
 """Plan one image: HEAD both sides, pin, resolve the tree, ask the destination what it has, draw the graph.
 
-An image whose destination has the pinned digest already ends here. Nothing is written to any registry; what
-is written to the store (manifests under their digests) is harmless when this run is repeated or lost.
+An image whose destination has the pinned digest already ends here. A tag that moves while its image is read,
+so that part of it is gone, is resolved once more. Nothing is written to any registry; what is written to the
+store (manifests under their digests) is harmless when this run is repeated or lost.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from distworker.digest import Digest
+from distworker.errors import ManifestUnknown
 from distworker.plan.build import plan_change, slot, unchanged_change
 from distworker.plan.codec import load_image
 from distworker.plan.compare import Comparison
 from distworker.plan.ends import End, open_end
-from distworker.plan.model import REGISTRY, ImageTransfer, Place, PublishOrder
+from distworker.plan.model import REGISTRY, ImageTransfer, ImageTree, Place, PublishOrder
 from distworker.plan.resolve import Source, blobs_of, choose, kept_whole, walk
 from distworker.plan.select import require_version
 from distworker.state.base import Claim
@@ -30,16 +32,18 @@ def plan(context: Context, claim: Claim) -> Answer:
     pinned = manifests.pin(transfer.source)
     if not transfer.platforms and _has(context, destination, transfer, pinned):
         return Done(f"unchanged at {pinned}", unchanged_change(transfer, pinned))
-
-    root = manifests.root(transfer.source, pinned)
-    where = f"{transfer.source.host}/{transfer.source.repository}"
-    child = choose(root, transfer.platforms, where)
-    if child is not None:
-        root = manifests.fetch(child) or root
+    try:
+        tree = _resolve(transfer, manifests, pinned)
+    except ManifestUnknown:
+        moved = manifests.moved(transfer.source, pinned)
+        if moved is None:
+            raise
+        pinned = moved
+        tree = _resolve(transfer, manifests, pinned)
+    root = tree.root
     asked = root.digest == pinned and not transfer.platforms
     if not asked and _has(context, destination, transfer, root.digest):
         return Done(f"unchanged at {root.digest}", unchanged_change(transfer, root.digest))
-    tree = walk(root, manifests.fetch)
     order = PublishOrder(transfer, root.digest, root.media_type, sequence=_sequence(context, transfer))
     comparison = Comparison(
         transfer,
@@ -55,6 +59,16 @@ def plan(context: Context, claim: Claim) -> Answer:
     )
 
 
+def _resolve(transfer: ImageTransfer, manifests: Source, pinned: Digest) -> ImageTree:
+    """What is to be copied, with everything below it."""
+    root = manifests.root(transfer.source, pinned)
+    where = f"{transfer.source.host}/{transfer.source.repository}"
+    child = choose(root, transfer.platforms, where)
+    if child is not None:
+        root = manifests.fetch(child) or root
+    return walk(root, manifests.fetch)
+
+
 def lane_of(transfer: ImageTransfer) -> str:
     """The lane of the destination's tag; "" when the destination is named by digest alone."""
     place = transfer.destination
@@ -65,7 +79,8 @@ def lane_of(transfer: ImageTransfer) -> str:
 
 
 def _open(context: Context, transfer: ImageTransfer, place: Place, claim: Claim) -> End:
-    return open_end(context.registries, context.store, transfer.tenant, place, claim.token)
+    source = place is transfer.source
+    return open_end(context.registries, context.store, transfer.tenant, place, claim.token, source=source)
 
 
 def _has(context: Context, destination: End, transfer: ImageTransfer, digest: Digest) -> bool:

@@ -2,8 +2,8 @@
 
 Until the tag's own PUT nothing that anybody uses has changed, so a failure or a kill anywhere before it
 leaves the old tag as it was, and after it the new image is complete. Every action is asked for first or
-harmless when repeated. A registry that says a blob is missing right after it was sent gets a few seconds;
-then either a HEAD shows what is truly missing, and that is brought again, or the step is tried again later.
+harmless when repeated. What a registry turns out to lack when it is given the manifest is brought again, a
+few times.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from distworker.digest import Digest
-from distworker.errors import TagImmutable, TransferError, Unavailable
+from distworker.errors import BlobUnknown
 from distworker.manifest import Descriptor, Manifest
 from distworker.plan.build import outcome
 from distworker.plan.codec import load_order
@@ -25,17 +25,9 @@ from distworker.steps.base import Answer, Block, Context, Done
 from distworker.steps.lane import Lane
 from distworker.steps.plan import lane_of
 from distworker.steps.settle import Settlement
-from distworker.steps.waiting import pause
 
-#: What registries say when a manifest names something they do not have (or do not see yet).
-LACKING: Final = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
-#: What docker-registry says while another image links a blob that both share into the same repository: it
-#: reads the half-written link. Our bytes were proved against their digest, so they are not what is wrong.
-RACING: Final = frozenset({"DIGEST_INVALID"})
-#: Seconds waited between tries while the registry does not see what a HEAD shows.
-LAG: Final = (1.0, 2.0, 4.0)
-#: After that the step gives its slot back for this long.
-LAG_DELAY: Final = 15.0
+#: Times that what a manifest turned out to lack is brought within one run.
+ROUNDS: Final = 2
 
 
 def publish(context: Context, claim: Claim) -> Answer:
@@ -60,7 +52,7 @@ class _Publishing:
         self._order = order
         self._transfer = transfer
         self._token = claim.token
-        self._source = self._open(transfer.source)
+        self._source = self._open(transfer.source, source=True)
         self._end = self._open(transfer.destination)
         self._reference = transfer.destination.tag or str(order.digest)
         self._settlement = Settlement(context, claim, transfer, self._source, self._end)
@@ -95,30 +87,18 @@ class _Publishing:
                 self._put(str(manifest.digest), manifest)
 
     def _put(self, reference: str, manifest: Manifest) -> None:
-        for wait in (*LAG, None):
+        for left in range(ROUNDS, -1, -1):
             try:
                 self._end.put(reference, manifest)
-            except TagImmutable:
-                head = self._end.head(reference)
-                if head is None or head.digest != manifest.digest:
+            except BlobUnknown as error:
+                if not left:
                     raise
-            except TransferError as error:
-                code = error.fields.get("registry_code")
-                if code in LACKING:
-                    self._look(manifest, error)
-                elif code not in RACING or wait is None:
-                    raise
-                if wait is None:
-                    raise Unavailable(
-                        f"{error.message}; a HEAD shows all of it, so it is tried again later",
-                        **(error.fields | {"delay": LAG_DELAY}),
-                    ) from None
-                pause(self._context.watch, wait)
-                continue
-            return
+                self._bring(manifest, error)
+            else:
+                return
 
-    def _look(self, manifest: Manifest, error: TransferError) -> None:
-        """Bring what is truly missing. External layers that nobody has leave only the registry's refusal."""
+    def _bring(self, manifest: Manifest, error: BlobUnknown) -> None:
+        """Bring what is missing. External layers that nobody has leave only the registry's refusal."""
         absent = [blob for blob in manifest.blobs if not self._end.has_blob(blob.digest, blob.size)]
         needs = self._settlement.settle(absent, trust=False)
         if needs:
@@ -158,10 +138,9 @@ class _Publishing:
         )
         return Done(_text(tree, self._reference, state), change)
 
-    def _open(self, place: Place) -> End:
-        return open_end(
-            self._context.registries, self._context.store, self._transfer.tenant, place, self._token
-        )
+    def _open(self, place: Place, source: bool = False) -> End:
+        context, tenant = self._context, self._transfer.tenant
+        return open_end(context.registries, context.store, tenant, place, self._token, source=source)
 
 
 def _text(tree: ImageTree, reference: str, state: str) -> str:

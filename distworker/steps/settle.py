@@ -8,7 +8,7 @@ the publish step asks for an upload of its own. Nothing larger ever moves inside
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from distworker.errors import BlobUnknown
@@ -16,14 +16,13 @@ from distworker.limits import SMALL_BLOB
 from distworker.manifest import Descriptor
 from distworker.names import download_id, upload_id
 from distworker.plan.build import blob_move, download_spec, repository_upload, slot
-from distworker.plan.compare import likeness
 from distworker.plan.ends import End, in_store
 from distworker.plan.model import MOVE, REGISTRY, STORE, BlobMove, BlobRoute, ImageTransfer
 from distworker.registry.base import Registry, UploadSession
 from distworker.state.base import Claim, StepSpec
 from distworker.steps.base import Context
 from distworker.steps.rights import prove_readable
-from distworker.steps.upload import StoredBody
+from distworker.steps.upload import StoredBody, candidates
 
 
 class Settlement:
@@ -54,7 +53,7 @@ class Settlement:
         if self._place.kind == STORE:
             return tuple(download_spec(self._move(blob)) for blob in lacking if not self._stays(blob))
         hinted = self._hinted(lacking)
-        needs = [self._bring(blob, hinted.get(str(blob.digest), "")) for blob in lacking]
+        needs = [self._bring(blob, hinted.get(str(blob.digest), ())) for blob in lacking]
         return tuple(need for need in needs if need is not None)
 
     def _present(self, blob: Descriptor) -> bool:
@@ -68,13 +67,13 @@ class Settlement:
             prove_readable(self._context, self._move(blob), self._claim.delivered)
         return True
 
-    def _bring(self, blob: Descriptor, hinted: str) -> StepSpec | None:
+    def _bring(self, blob: Descriptor, hinted: Sequence[str]) -> StepSpec | None:
         """Mount it or send it; else the step that does."""
         move = self._move(blob)
         registry = self._context.registries.client(self._place.host, self._place.credential)
         session = None
-        near = self._delivered(blob) or hinted
-        if near and near != self._place.repository:
+        near = candidates(self._delivered(blob, ours=True), hinted, self._place, blob.size)
+        if near:
             session = registry.mount_blob(self._place.repository, blob.digest, near)
             if session is None:
                 self._arrived(blob)
@@ -95,8 +94,13 @@ class Settlement:
             return False
         try:
             prove_readable(self._context, move, self._claim.delivered)
-            body = StoredBody(self._context, move)
-            registry.upload_blob(self._place.repository, move.digest, move.size, lambda: body, session)
+            registry.upload_blob(
+                self._place.repository,
+                move.digest,
+                move.size,
+                lambda offset: StoredBody(self._context, move, offset),
+                session,
+            )
         except BlobUnknown:
             return False
         return True
@@ -109,23 +113,19 @@ class Settlement:
         route = BlobRoute(blob.digest, blob.size, blob.media_type, MOVE, near)
         return replace(blob_move(self._transfer, route), counted=True)
 
-    def _delivered(self, blob: Descriptor) -> str:
-        """The repository to which a step this one waited for brought the blob: its own first."""
+    def _delivered(self, blob: Descriptor, *, ours: bool = False) -> str:
+        """The repository to which a step this one waited for brought the blob: its own first. `ours`: only
+        with this image's credential, which may then read it there."""
         for repository in (self._place.repository, ""):
             said = self._claim.delivered.get(upload_id(blob.digest, self._place.host, repository), {})
-            if said.get("repository"):
+            if said.get("repository") and not (ours and said.get("credential", "") != self._place.credential):
                 return str(said["repository"])
         return ""
 
-    def _hinted(self, blobs: Sequence[Descriptor]) -> dict[str, str]:
+    def _hinted(self, blobs: Sequence[Descriptor]) -> Mapping[str, Sequence[str]]:
         if not blobs:
             return {}
-        known = self._context.knowledge.hints(*slot(self._place), [str(blob.digest) for blob in blobs])
-        best: dict[str, str] = {}
-        for digest, repositories in known.items():
-            others = [name for name in repositories if name != self._place.repository]
-            best[digest] = max(others, key=lambda name: likeness(name, self._place.repository), default="")
-        return best
+        return self._context.knowledge.hints(*slot(self._place), [str(blob.digest) for blob in blobs])
 
     def _stored(self, blob: Descriptor) -> bool:
         return in_store(self._context.store, self._transfer.tenant, blob.digest, blob.size)

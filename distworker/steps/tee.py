@@ -179,8 +179,8 @@ class _Once:
         self._tee = tee
         self._used = False
 
-    def __call__(self) -> _Stream:
-        if self._used:
+    def __call__(self, offset: int) -> _Stream:
+        if self._used or offset:
             raise UploadSessionLost("this pass over the blob cannot be repeated; it is sent from the store")
         self._used = True
         return _Stream(self._tee)

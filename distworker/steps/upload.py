@@ -8,12 +8,14 @@ for mounts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Final
 
 from distworker.blobstore.keys import blob_key
 from distworker.digest import Hasher
 from distworker.errors import BlobUnknown, DigestMismatch, DistworkerError, InvalidRequest, SizeMismatch
+from distworker.limits import SMALL_BLOB
 from distworker.names import download_id
 from distworker.plan.build import download_spec, slot
 from distworker.plan.codec import load_blob
@@ -25,6 +27,9 @@ from distworker.state.base import Change, Claim
 from distworker.state.texts import size_text
 from distworker.steps.base import Answer, Block, Context, Done
 from distworker.steps.rights import prove_readable
+
+#: Repositories that a large blob is tried to be mounted from.
+MOUNTS: Final = 4
 
 
 def upload(context: Context, claim: Claim) -> Answer:
@@ -44,21 +49,28 @@ def upload(context: Context, claim: Claim) -> Answer:
     if near:
         session = registry.mount_blob(place.repository, move.digest, near)
         if session is None:
-            return _done(move, place, f"mounted from {near}", _saved(claim, move, "saved_mounted"))
+            text = f"mounted from {' or '.join(near)}"
+            return _done(move, place, text, _saved(claim, move, "saved_mounted"))
     if not in_store(context.store, move.tenant, move.digest, move.size):
         return _without(registry, session, move)
     return _send(context, claim, move, registry, session)
 
 
-def _near(context: Context, claim: Claim, move: BlobMove, place: Place) -> str:
-    """The repository to mount from. Hints are asked now, not only when the image was planned: another image's
-    upload may have ended in between, and the blob would be sent a second time."""
-    # Once a download was waited for, the planned mount had been refused.
-    if move.mount_from and not _downloaded(claim, move):
-        return move.mount_from
+def _near(context: Context, claim: Claim, move: BlobMove, place: Place) -> list[str]:
+    """The repositories to mount from. Hints are asked now, not only when the image was planned: another
+    image's upload may have ended in between, and the blob would be sent a second time."""
     hinted = context.knowledge.hints(*slot(place), [str(move.digest)]).get(str(move.digest), ())
-    others = [name for name in hinted if name not in {place.repository, move.mount_from}]
-    return max(others, key=lambda name: likeness(name, place.repository), default="")
+    # Once a download was waited for, the planned mount had been refused.
+    planned = "" if _downloaded(claim, move) else move.mount_from
+    return candidates(planned, [name for name in hinted if name != move.mount_from], place, move.size)
+
+
+def candidates(first: str, others: Iterable[str], place: Place, size: int) -> list[str]:
+    """Repositories to mount a blob of `size` bytes from, the likeliest first: `first` if there is one, then
+    those most like the destination. A small blob is sent sooner than a second one is asked."""
+    ordered = sorted(others, key=lambda name: -likeness(name, place.repository))
+    names = [name for name in dict.fromkeys([first, *ordered]) if name and name != place.repository]
+    return names[: MOUNTS if size > SMALL_BLOB else 1]
 
 
 def _downloaded(claim: Claim, move: BlobMove) -> bool:
@@ -71,19 +83,20 @@ def _saved(claim: Claim, move: BlobMove, name: str) -> dict[str, int]:
 
 
 class StoredBody:
-    """A body read from the store; raises BlobUnknown when the object is gone."""
+    """A body read from the store, from `offset` on; raises BlobUnknown when the object is gone."""
 
-    def __init__(self, context: Context, move: BlobMove) -> None:
+    def __init__(self, context: Context, move: BlobMove, offset: int = 0) -> None:
         self._context = context
         self._move = move
+        self._offset = offset
 
     def __len__(self) -> int:
-        return self._move.size
+        return self._move.size - self._offset
 
     def __iter__(self) -> Iterator[Chunk]:
-        total = 0
+        total, key = self._offset, blob_key(self._move.tenant, self._move.digest)
         try:
-            with self._context.store.open(blob_key(self._move.tenant, self._move.digest)) as chunks:
+            with self._context.store.open(key, self._offset) as chunks:
                 for chunk in chunks:
                     self._context.watch.check()
                     yield chunk
@@ -107,7 +120,11 @@ def _send(
         raise
     try:
         registry.upload_blob(
-            place.repository, move.digest, move.size, lambda: StoredBody(context, move), session
+            place.repository,
+            move.digest,
+            move.size,
+            lambda offset: StoredBody(context, move, offset),
+            session,
         )
     except (BlobUnknown, DigestMismatch, SizeMismatch):
         if _usable(context, move):

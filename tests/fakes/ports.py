@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +25,11 @@ from distworker.errors import (
     Denied,
     DistworkerError,
     ManifestUnknown,
-    ProtocolError,
     RepositoryUnknown,
     TagImmutable,
+    Unavailable,
 )
-from distworker.manifest import Manifest, parse_manifest
+from distworker.manifest import Descriptor, Manifest, parse_manifest
 from distworker.plan.codec import dump_request
 from distworker.plan.model import JobRequest, Pair, Place
 from distworker.registry.base import BodyFactory, ManifestHead, UploadSession
@@ -65,8 +65,7 @@ class Site:
     blind: set[str] = field(default_factory=set)  #: digests for which HEAD of the blob is unclear
     hidden: dict[str, set[str]] = field(default_factory=dict)  #: credential → repositories it may not see
     immutable: set[str] = field(default_factory=set)  #: tags
-    lag: int = 0  #: manifest PUTs refused although everything is there
-    races: int = 0  #: manifest PUTs answered DIGEST_INVALID although the bytes are right
+    lag: int = 0  #: manifest PUTs given up because the registry did not see yet what it has
     no_head: bool = False  #: HEAD of a manifest answers 404
     no_digest_get: bool = False  #: GET of a manifest by digest answers 404
     errors: dict[str, DistworkerError] = field(default_factory=dict)  #: verb → what it raises
@@ -148,7 +147,7 @@ class FakeRegistry:
             found = None if self.site.no_head else self._find(repository, reference)
             return None if found is None else ManifestHead(found.digest, found.media_type, found.size)
 
-    def get_manifest(self, repository: str, reference: str) -> Manifest:
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         with self.site.call("get_manifest", repository, reference):
             by_digest = ":" in reference
             found = self._find(repository, reference)
@@ -167,29 +166,37 @@ class FakeRegistry:
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         with self.site.call("put_manifest", repository, reference):
             repo = self.site.repository(repository)
-            if self.site.races > 0:
-                self.site.races -= 1
-                raise ProtocolError("400: digest invalid", registry_code="DIGEST_INVALID", status=400)
             if self.site.lag > 0:
                 self.site.lag -= 1
-                raise _lacking("not seen yet")
+                raise Unavailable("it does not see yet what it has", delay=15.0)
             for blob in manifest.blobs:
                 if blob.digest not in repo.blobs and not blob.is_foreign:
                     raise _lacking(str(blob.digest))
             for child in manifest.children:
                 if child.digest not in repo.manifests and child.digest not in repo.blobs:
                     raise _lacking(str(child.digest))
-            if reference in self.site.immutable and repo.tags.get(reference, "") != "":
+            if reference in self.site.immutable and repo.tags.get(reference) not in {None, manifest.digest}:
                 raise TagImmutable(f"{reference} is immutable", status=412)
             assert verify_bytes(manifest.raw, manifest.digest)
             repo.manifests[manifest.digest] = (manifest.raw, manifest.media_type)
             if ":" not in reference:
                 repo.tags[reference] = manifest.digest
 
-    def has_blob(self, repository: str, digest: Digest) -> bool:
+    def delete_manifest(self, repository: str, digest: Digest) -> bool:
+        with self.site.call("delete_manifest", repository, digest):
+            repo = self.site.repository(repository)
+            repo.tags = {tag: one for tag, one in repo.tags.items() if one != digest}
+            return repo.manifests.pop(digest, None) is not None
+
+    def delete_tag(self, repository: str, tag: str) -> bool:
+        with self.site.call("delete_tag", repository, tag):
+            return self.site.repository(repository).tags.pop(tag, None) is not None
+
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         with self.site.call("has_blob", repository, digest):
             repo = self._see(repository)
-            return digest not in self.site.blind and repo is not None and digest in repo.blobs
+            held = None if repo is None or digest in self.site.blind else repo.blobs.get(digest)
+            return held is not None and size in {None, len(held)}
 
     @contextmanager
     def read_blob(self, repository: str, digest: Digest, size: int) -> Iterator[_Read]:
@@ -203,13 +210,13 @@ class FakeRegistry:
             self.site.corrupt_once.discard(digest)
             yield _Read(self.site, data, digest, size)
 
-    def mount_blob(self, repository: str, digest: Digest, source: str) -> UploadSession | None:
-        with self.site.call("mount_blob", repository, digest, source):
-            near = self._see(source)
-            if self.site.refuse_mounts or near is None or digest not in near.blobs:
-                return self._session(repository)
-            self.site.repository(repository).blobs[digest] = near.blobs[digest]
-            return None
+    def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
+        with self.site.call("mount_blob", repository, digest, *sources):
+            for near in map(self._see, sources):
+                if not self.site.refuse_mounts and near is not None and digest in near.blobs:
+                    self.site.repository(repository).blobs[digest] = near.blobs[digest]
+                    return None
+            return self._session(repository)
 
     def start_upload(self, repository: str) -> UploadSession:
         with self.site.call("start_upload", repository):
@@ -231,7 +238,7 @@ class FakeRegistry:
         with self.site.call("upload_blob", repository, digest):
             if repository in self.site.hidden.get(self.credential, ()):
                 raise Denied(f"no push to {repository}", status=403)
-            opened = body()
+            opened = body(0)
             assert len(opened) == size
             data = bytearray()
             for chunk in opened:
@@ -254,6 +261,18 @@ class FakeRegistry:
                 raise RepositoryUnknown(f"no repository {repository}", status=404)
             yield from list(repo.tags)
 
+    def read_external(self, urls: Sequence[str], digest: Digest, size: int) -> AbstractContextManager[_Read]:
+        raise AssertionError("external layers are left where they are")
+
+    def referrers(self, repository: str, digest: Digest, artifact_type: str = "") -> Iterator[Descriptor]:
+        with self.site.call("referrers", repository, digest):
+            repo = self._see(repository) or Repository()
+            for name, (raw, media_type) in list(repo.manifests.items()):
+                found = parse_manifest(raw, media_type, Digest.parse(name))
+                kind = found.artifact_type or (found.config.media_type if found.config else "")
+                if found.subject and found.subject.digest == digest and artifact_type in {"", kind}:
+                    yield Descriptor(media_type, found.digest, found.size, artifact_type=kind)
+
 
 def _lacking(what: str) -> BlobUnknown:
     return BlobUnknown(f"manifest names {what}", status=400, registry_code="MANIFEST_BLOB_UNKNOWN")
@@ -267,6 +286,8 @@ class FakeRegistries:
 
     def client(self, host: str, credential: str = "") -> FakeRegistry:
         return FakeRegistry(self.sites[host], credential)
+
+    source = client
 
 
 class FakeWatch:

@@ -41,9 +41,12 @@ def _bytes(data: bytes) -> Blob:
     return Blob(len(data), lambda offset: [data[offset:]])
 
 
-def error(status: int, code: str, message: str = "", headers: dict[str, str] | None = None) -> Answer:
+def error(
+    status: int, code: str, message: str = "", headers: dict[str, str] | None = None, detail: object = None
+) -> Answer:
     """An error as the distribution spec spells it."""
-    body = json.dumps({"errors": [{"code": code, "message": message or code.lower(), "detail": {}}]}).encode()
+    said = {"code": code, "message": message or code.lower(), "detail": detail or {}}
+    body = json.dumps({"errors": [said]}).encode()
     return Answer(status, {"Content-Type": "application/json", **(headers or {})}, body)
 
 
@@ -73,6 +76,9 @@ class FakeRegistry(FakeServer):
 
     `user`, `password`: wants Basic. `tokens`: wants Bearer from that token server (`public` repositories may
     be pulled anonymously there). `storage`: blob GET and HEAD are redirected to it. `ranges`: honour Range.
+    Set after making it: `min_chunk` (OCI-Chunk-Min-Length), `longest` (one request's bytes, 413 above it),
+    `moving` (only the newest Location works), `subjects` (it indexes them and says OCI-Subject), `etags`
+    (manifests have one, and If-Match is honoured), `tag_deletes` (DELETE of a tag is offered).
     """
 
     def __init__(
@@ -96,6 +102,8 @@ class FakeRegistry(FakeServer):
         self.blobs_served: Counter[str] = Counter()
         self.blobs_taken: Counter[str] = Counter()
         self._written: set[tuple[str, str]] = set()
+        self.min_chunk, self.longest = "", 0
+        self.moving = self.subjects = self.etags = self.tag_deletes = False
         self._state = threading.RLock()
         self._next = 0
 
@@ -206,10 +214,9 @@ class FakeRegistry(FakeServer):
         self._next += 1
         name = f"upload-{self._next}"
         self.sessions[name] = bytearray()
-        return Answer(
-            202,
-            {"Location": f"/v2/{repository}/blobs/uploads/{name}?_state=SECRET-STATE%3D%3D", "Range": "0-0"},
-        )
+        headers = {"OCI-Chunk-Min-Length": self.min_chunk} if self.min_chunk else {}
+        target = f"/v2/{repository}/blobs/uploads/{name}?_state=SECRET-STATE%3D%3D"
+        return Answer(202, {"Location": target, "Range": "0-0", **headers})
 
     def _session(self, request: Seen, repository: str, id: str) -> Answer:  # noqa: A002
         if id not in self.sessions:
@@ -218,10 +225,18 @@ class FakeRegistry(FakeServer):
             del self.sessions[id]
             return Answer(204)
         held = self.sessions[id]
+        newest = f"SECRET-STATE-{len(held)}" if held else "SECRET-STATE=="
+        if self.moving and dict(request.parameters).get("_state") != newest:
+            return error(404, "BLOB_UPLOAD_UNKNOWN")
+        if self.longest and len(request.body) > self.longest:
+            return Answer(413, {"Content-Type": "text/html"}, b"<h1>413 Request Entity Too Large</h1>")
+        first = (request.headers.get("Content-Range") or str(len(held))).partition("-")[0]
+        if request.method == "GET" or first != str(len(held)):
+            status = 204 if request.method == "GET" else 416
+            return Answer(status, self._where(request, held))
         held += request.body
         if request.method == "PATCH":
-            target = f"{request.path}?_state=SECRET-STATE-{len(held)}"
-            return Answer(202, {"Location": target, "Range": f"0-{max(len(held) - 1, 0)}"})
+            return Answer(202, self._where(request, held))
         digest = dict(request.parameters).get("digest", "")
         data = bytes(self.sessions.pop(id))
         if Digest.of(data) != digest:
@@ -230,30 +245,54 @@ class FakeRegistry(FakeServer):
         self.blobs_taken[digest] += len(data)
         return Answer(201, {"Location": f"/v2/{repository}/blobs/{digest}", "Docker-Content-Digest": digest})
 
+    @staticmethod
+    def _where(request: Seen, held: bytearray) -> dict[str, str]:
+        target = f"{request.path}?_state=SECRET-STATE-{len(held)}"
+        return {"Location": target, "Range": f"0-{max(len(held) - 1, 0)}"}
+
     def _manifest(self, request: Seen, repository: str, reference: str) -> Answer:
         if request.method == "PUT":
             return self._take_manifest(request, repository, reference)
+        if request.method == "DELETE":
+            return self._drop_manifest(repository, reference)
         digest = reference if ":" in reference else self.tag_lists[repository].get(reference, "")
         found = self.manifests.get((repository, digest))
         if found is None:
             return error(404, "MANIFEST_UNKNOWN")
         media_type, raw = found
-        return Answer(200, {"Content-Type": media_type, "Docker-Content-Digest": digest}, raw)
+        headers = {"ETag": f'"{digest}"'} if self.etags else {}
+        return Answer(200, {"Content-Type": media_type, "Docker-Content-Digest": digest, **headers}, raw)
+
+    def _drop_manifest(self, repository: str, reference: str) -> Answer:
+        tags = self.tag_lists[repository]
+        if ":" not in reference:
+            if not self.tag_deletes:
+                return error(400, "UNSUPPORTED")
+            return Answer(202) if tags.pop(reference, None) else error(404, "MANIFEST_UNKNOWN")
+        for tag in [tag for tag, digest in tags.items() if digest == reference]:
+            del tags[tag]
+        gone = self.manifests.pop((repository, reference), None)
+        return Answer(202) if gone else error(404, "MANIFEST_UNKNOWN")
 
     def _take_manifest(self, request: Seen, repository: str, reference: str) -> Answer:
         document = json.loads(request.body)
-        for entry in [document.get("config"), *document.get("layers", [])]:
-            if entry and entry["digest"] not in self.holds[repository]:
-                return error(400, "MANIFEST_BLOB_UNKNOWN")
+        condition = request.headers.get("If-Match")
+        if self.etags and condition and condition != f'"{self.tag_lists[repository].get(reference)}"':
+            return error(412, "PRECONDITION_FAILED")
+        for entry in [document.get("config"), *(document.get("layers") or [])]:
+            if entry and not entry.get("urls") and entry["digest"] not in self.holds[repository]:
+                return error(400, "MANIFEST_BLOB_UNKNOWN", detail={"digest": entry["digest"]})
         for entry in document.get("manifests", []):
-            if (repository, entry["digest"]) not in self.manifests:
-                return error(400, "MANIFEST_BLOB_UNKNOWN")
+            held = (repository, entry["digest"]) in self.manifests
+            if not held and entry["digest"] not in self.holds[repository]:
+                return error(400, "MANIFEST_BLOB_UNKNOWN", detail={"digest": entry["digest"]})
         tags = () if ":" in reference else (reference,)
         self._written.add((repository, reference))
         digest = self.put_manifest(repository, request.body, request.headers.get("Content-Type") or "", *tags)
-        return Answer(
-            201, {"Location": f"/v2/{repository}/manifests/{digest}", "Docker-Content-Digest": digest}
-        )
+        headers = {"Location": f"/v2/{repository}/manifests/{digest}", "Docker-Content-Digest": digest}
+        if self.subjects and document.get("subject"):
+            headers["OCI-Subject"] = document["subject"]["digest"]
+        return Answer(201, headers)
 
     def _tags(self, request: Seen, repository: str) -> Answer:
         known = sorted(self.tag_lists.get(repository, ()))

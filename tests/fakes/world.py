@@ -12,6 +12,7 @@ import contextlib
 import ipaddress
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from distworker.errors import DistworkerError
 from distworker.plan.model import JobRequest
 from distworker.registry.addresses import AddressPolicy, Allowed, kind_of
 from distworker.registry.client import Client, RegistryPool
-from distworker.registry.credentials import ConfiguredCredentials, Login
+from distworker.registry.credentials import ConfiguredCredentials, Login, Way
 from distworker.registry.profiles import HostProfile
+from distworker.registry.quirks import Quirks
 from distworker.registry.sharedtokens import Vault
 from distworker.retrying import Backoff
 from distworker.service.local import LocalService
@@ -53,6 +55,8 @@ NAMES = (
     *("registry-1.docker.io", "auth.docker.io", "hub.docker.com", "ghcr.io", "api.github.com", "quay.io"),
     *("registry.gitlab.com", "gitlab.com", "public.ecr.aws", "gcr.io", "europe-docker.pkg.dev"),
 )
+#: Words of `World.pool` that are quirks; `upload_mode` is the profile's, which hands it on.
+QUIRKS = {one.name for one in fields(Quirks)} - {"upload_mode"}
 
 
 class Clock:
@@ -101,7 +105,7 @@ class World:
     def pool(
         self,
         *,
-        logins: Mapping[str, tuple[str, str]] | None = None,
+        logins: Mapping[str, tuple[str, str] | Way] | None = None,
         identity: str = "",
         trust: bool = True,
         allow: tuple[str, ...] = (),
@@ -110,23 +114,25 @@ class World:
         vault: Vault | None = None,
         **profile: Any,
     ) -> RegistryPool:
-        """Clients that never wait. `logins`: host to user and password. `trust`: `auth.example` is named as
-        token server. `allow`: the operator's `allow_hosts`. `vault`: what several pools share. Other words go
-        to every host's profile.
+        """Clients that never wait. `logins`: host to user and password, or another way. `trust`:
+        `auth.example` is named as token server. `allow`: the operator's `allow_hosts`. `vault`: what several
+        pools share. Other words go to every host's profile or quirks.
         """
+        kinks = {name: profile.pop(name) for name in list(profile) if name in QUIRKS}
         made = {
             host: HostProfile(
                 **{
                     "ca_file": str(self._authority.ca_file),
                     "token_realms": (AUTH,) if trust else (),
+                    "quirks": Quirks(**kinks, said=frozenset(kinks)),
                     **profile,
                 }
             )
             for host in (*ADDRESSES, *(logins or {}))
         }
-        entries = {
-            host: Login((host,), user, password, identity_token=identity)
-            for host, (user, password) in (logins or {}).items()
+        entries: dict[str, Way] = {
+            host: Login((host,), *way, identity_token=identity) if isinstance(way, tuple) else way
+            for host, way in (logins or {}).items()
         }
         pool = RegistryPool(
             made,
@@ -155,6 +161,12 @@ class World:
         self, source: str, destination: str, pool: RegistryPool | None = None, **fields: Any
     ) -> tuple[JobView, list[Mapping[str, Any]]]:
         """The whole pipeline in this process: the closed job and the outcome of each of its images."""
+        return self.run({"source": source, "destination": destination, **fields}, pool)
+
+    def run(
+        self, request: Mapping[str, Any], pool: RegistryPool | None = None
+    ) -> tuple[JobView, list[Mapping[str, Any]]]:
+        """The same for any request, which may have several `pairs`."""
         kit = Equipment(
             registries=pool or self.pool(),
             store=LocalStore(self._folder / "store", durable=False),
@@ -162,11 +174,14 @@ class World:
             window=20,
             part_size=1 << 20,
         )
-        payload = {"v": 1, "source": source, "destination": destination, **fields}
-        request: JobRequest = parse_request(payload, new_id=f"case-{len(self.sleeps)}", created=1.0)
+        job: JobRequest = parse_request({"v": 1, **request}, new_id=f"case-{len(self.sleeps)}", created=1.0)
         with LocalService(MemoryLedger(), kit, 4) as service:
-            *_, view = service.run(request)
-            return view, list(service.jobs.outcomes(request.id))
+            *_, view = service.run(job)
+            return view, list(service.jobs.outcomes(job.id))
+
+    def stored(self, digest: str) -> list[Path]:
+        """The files that hold this blob in the pipeline's store."""
+        return list((self._folder / "store").rglob(digest.partition(":")[2]))
 
     def fails(
         self, kind: type[DistworkerError], **fields: object
@@ -199,10 +214,13 @@ def lacking(registry: FakeRegistry, repository: str, digest: str) -> Iterator[st
         return
     try:
         document = json.loads(found[1])
-    except ValueError:
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(document, dict):
         return
     for entry in document.get("manifests") or ():
-        yield from lacking(registry, repository, entry["digest"])
+        if entry["digest"] not in registry.holds[repository]:  # an entry may be a blob
+            yield from lacking(registry, repository, entry["digest"])
     for entry in (document.get("config"), *(document.get("layers") or ())):
         if entry and not entry.get("urls") and entry["digest"] not in registry.holds[repository]:
             yield entry["digest"]

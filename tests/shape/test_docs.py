@@ -55,7 +55,7 @@ def test_every_explained_setting_exists() -> None:
         name
         for line in SETTINGS.splitlines()
         if line.startswith("| `")
-        for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])
+        for name in re.findall(r"`([a-z0-9_]+)`", line.split("|")[1])
     }
 
     assert documented == {
@@ -142,9 +142,9 @@ def test_every_error_code_in_an_example_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_variable_in_a_document_is_read_by_somebody(page: str) -> None:
-    """`DISTWORKER_…` names are settings, or belong to the settings' place or to Flower."""
-    flower = set(re.findall(r"DISTWORKER_[A-Z_]+[A-Z]", (ROOT / "config/flowerconfig.py").read_text()))
-    section, known = "", {"DISTWORKER_CONFIG", *flower}
+    """`DISTWORKER_…` names are settings, or belong to the settings' place, to Flower or to `make live`."""
+    others = [(ROOT / path).read_text() for path in ("config/flowerconfig.py", "tests/live/__main__.py")]
+    section, known = "", {"DISTWORKER_CONFIG", *re.findall(r"DISTWORKER_[A-Z_]+[A-Z]", " ".join(others))}
     for key in keys(Settings):
         section = f"{key[1:-1].upper()}_" if key[0] == "[" else section
         known |= {f"DISTWORKER_{key.upper()}", f"DISTWORKER_{section}{key.upper()}"}

@@ -14,12 +14,11 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from distworker.errors import ConfigInvalid
-from distworker.registry.credentials import PHASE, Credential, Login
-from distworker.registry.logins.files import read_secret
+from distworker.registry.credentials import Credential, Login
+from distworker.registry.logins.files import PHASE, read_secret
 from distworker.registry.logins.minted import Keeper, Minted
 from distworker.registry.logins.provider import Send, post_form, read_answer
 
@@ -88,9 +87,7 @@ class AcrLogin:
         form = {"grant_type": "client_credentials", "client_id": pair.username, "scope": _SCOPE}
         if mine.token_file:
             form["client_assertion_type"] = _ASSERTION
-            form["client_assertion"] = read_secret(
-                Path(mine.token_file), f"credential {name!r}: its token_file", "token_file"
-            )
+            form["client_assertion"] = read_secret(mine.token_file, host, name, "token_file")
         else:
             form["client_secret"] = pair.password
         url = f"{_entra(host)}/{mine.tenant}/oauth2/v2.0/token"

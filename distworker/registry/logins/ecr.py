@@ -28,10 +28,12 @@ from distworker.errors import (
     DistworkerError,
     ProtocolError,
     Throttled,
+    TransferError,
     Unauthorized,
     Unavailable,
 )
-from distworker.registry.credentials import PHASE, Credential, Login
+from distworker.registry.credentials import Credential, Login
+from distworker.registry.logins.files import PHASE
 from distworker.registry.logins.minted import Keeper, Minted
 from distworker.registry.waits import THROTTLE_WAIT
 
@@ -47,6 +49,8 @@ _HOST: Final = re.compile(
 )
 _THROTTLED: Final = frozenset({"Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown"})
 _DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+#: What botocore raises for an answer of another shape than it expects.
+_UNREADABLE: Final = (AttributeError, KeyError, TypeError, ValueError)
 _NO_ACCOUNT: Final = (
     aws.NoCredentialsError,
     aws.PartialCredentialsError,
@@ -97,7 +101,10 @@ def place_of(host: str) -> Place:
 
 
 class EcrLogin:
-    """A `Way` for Amazon's registries; see the module text. `ca_file` and `proxy`: for AWS's own servers."""
+    """A `Way` for Amazon's registries; see the module text.
+
+    `ca_file` and `proxy` are for AWS's own servers; `attempts` counts the first try.
+    """
 
     def __init__(
         self,
@@ -106,6 +113,7 @@ class EcrLogin:
         *,
         ca_file: str = "",
         proxy: str = "",
+        attempts: int = 3,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -115,6 +123,7 @@ class EcrLogin:
         self._account = account
         self._verify: bool | str = ca_file or True
         self._proxies = {"https": proxy, "http": proxy} if proxy else {}
+        self._attempts = attempts
         self._now = now
         self._kept: Keeper[Place, Credential] = Keeper(clock)
 
@@ -128,12 +137,22 @@ class EcrLogin:
         place = place_of(host)
         self._kept.drop(credential, lambda key: key == place)
 
+    def api(self, host: str) -> Any:
+        """AWS's client for the ECR of `host` as this account, for one walk: a role ends after an hour.
+
+        Raises:
+            ConfigInvalid: a file with the account's keys cannot be used. botocore's exceptions: as they are.
+        """
+        place = place_of(host)
+        keys = self._account.keys.open(host, host) if self._account.keys else None
+        return self._client(self._session(place, keys), "ecr", place)
+
     def _mint(self, place: Place, host: str, name: str) -> Minted[Credential]:
         keys = self._account.keys.open(host, name) if self._account.keys else None
         fault: DistworkerError
         try:
             data = self._ask(place, keys)
-        except (aws.BotoCoreError, aws.ClientError) as error:
+        except (aws.BotoCoreError, aws.ClientError, *_UNREADABLE) as error:
             fault = _fault(error, host, self._account)
         else:
             return self._read(data, host)
@@ -165,7 +184,7 @@ class EcrLogin:
         config = Config(
             connect_timeout=10,
             read_timeout=30,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            retries={"mode": "standard", "total_max_attempts": self._attempts},
             proxies=self._proxies,
             use_fips_endpoint=place.fips,
         )
@@ -197,20 +216,27 @@ def _fault(error: Exception, host: str, account: Account) -> DistworkerError:
             field="login",
             **fields,
         )
-    if not isinstance(error, aws.ClientError):
-        kind = Unavailable if isinstance(error, aws.ConnectionError | aws.HTTPClientError) else ProtocolError
-        return kind(f"AWS cannot be asked for a login to {host} ({type(error).__name__})", **fields)
+    if isinstance(error, aws.ClientError):
+        return _refusal(error, asked, account.role, host)
+    kind = Unavailable if isinstance(error, aws.ConnectionError | aws.HTTPClientError) else ProtocolError
+    return kind(f"AWS cannot be asked for a login to {host} ({type(error).__name__})", **fields)
+
+
+def _refusal(error: Any, asked: str, role: str, host: str) -> TransferError:
     code = str(error.response.get("Error", {}).get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    fields: dict[str, Any] = {"phase": PHASE, "registry": host, "status": status or None}
     said = code if re.fullmatch(r"[A-Za-z.]{1,60}", code, re.ASCII) else str(status)
     if code in _THROTTLED or status == 429:
         return Throttled(f"AWS is asked too often for {host} ({said})", **fields, delay=THROTTLE_WAIT)
     if code in _DENIED:
-        wanted = f"sts:AssumeRole on {account.role} and " if account.role else ""
+        wanted = f"sts:AssumeRole on {role} and " if role else ""
         return Denied(
             f"AWS does not let {asked} log in to {host} ({said}); it needs {wanted}ecr:GetAuthorizationToken",
             **fields,
         )
-    if isinstance(status, int) and status >= 500:
+    if status >= 500:
         return Unavailable(f"AWS cannot make a login to {host} just now ({said})", **fields)
-    return Unauthorized(f"AWS refuses {asked} for {host} ({said}); check it", **fields)
+    if status in {400, 401, 403}:
+        return Unauthorized(f"AWS refuses {asked} for {host} ({said}); check it", **fields)
+    return ProtocolError(f"AWS answered {said} instead of a login to {host}", **fields)

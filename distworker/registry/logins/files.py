@@ -19,6 +19,8 @@ from typing import Final, Generic, TypeVar
 
 from distworker.errors import ConfigInvalid
 
+#: What errors of logins say was being done.
+PHASE: Final = "log in"
 #: Real ones are a few KiB; anything larger is the wrong file.
 FILE_MAX: Final = 1 << 20
 #: Seconds after a change in which a second one may leave the same size and time behind.
@@ -28,23 +30,23 @@ T = TypeVar("T")
 _Stamp = tuple[int, int, int, int]
 
 
-def read_secret(path: Path, what: str, key: str) -> str:
+def read_secret(path: str, host: str, name: str, key: str) -> str:
     """The text of a password or token file without its final newline.
 
-    `what` names it in errors, `key` is the settings key that names the file.
+    `host` and `name` are the registry and the login it is for, `key` the settings key that names the file.
 
     Raises:
         ConfigInvalid: missing, unreadable, empty, too large or not text.
     """
+    what = f"credential {name!r}: its {key} {path}"
     try:
-        data, _ = _read(path)
+        data, _ = _read(Path(path))
+        text = _text(data, Path(path), key).rstrip("\r\n")
+        problem = "" if text else "is empty; write the secret into it"
     except OSError as error:
-        raise ConfigInvalid(
-            f"{what} {path} cannot be read: {_reason(error)}; put it there, or correct {key}", field=key
-        ) from None
-    text = _text(data, path, key).rstrip("\r\n")
-    if not text:
-        raise ConfigInvalid(f"{what} {path} is empty; write the secret into it", field=key)
+        problem = f"cannot be read: {_reason(error)}; put it there, or correct {key}"
+    if problem:
+        raise ConfigInvalid(f"{what} {problem}", field=key, phase=PHASE, registry=host)
     return text
 
 
@@ -75,7 +77,9 @@ class Watched(Generic[T]):
                 self._stamp = None
                 return self._empty
             except OSError as error:
-                raise ConfigInvalid(f"cannot read {self._path}: {_reason(error)}", field=self._key) from None
+                raise ConfigInvalid(
+                    f"cannot read {self._path}: {_reason(error)}", field=self._key, phase=PHASE
+                ) from None
             text = _text(data, self._path, self._key)
             self._value = self._parse(text) if text.strip() else self._empty
             self._stamp = _stamp(found) if time.time() - found.st_mtime > _SETTLED else None
@@ -102,10 +106,12 @@ def _reason(error: OSError) -> str:
 
 def _text(data: bytes, path: Path, key: str) -> str:
     if len(data) > FILE_MAX:
-        raise ConfigInvalid(f"{path} is larger than any credential file; name another file", field=key)
+        raise ConfigInvalid(
+            f"{path} is larger than any credential file; name another file", field=key, phase=PHASE
+        )
     text: str | None = None
     with contextlib.suppress(ValueError):
         text = data.decode("utf-8-sig")
     if text is None:
-        raise ConfigInvalid(f"{path} is not UTF-8 text; write it anew", field=key)
+        raise ConfigInvalid(f"{path} is not UTF-8 text; write it anew", field=key, phase=PHASE)
     return text

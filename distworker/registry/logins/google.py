@@ -16,7 +16,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,8 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from distworker.errors import ConfigInvalid
-from distworker.registry.credentials import PHASE, Credential
-from distworker.registry.logins.files import read_secret
+from distworker.registry.credentials import Credential
+from distworker.registry.logins.files import PHASE, read_secret
 from distworker.registry.logins.minted import Keeper, Minted
 from distworker.registry.logins.provider import Send, post_form, read_answer
 
@@ -39,6 +38,7 @@ TOKEN_USER: Final = "oauth2accesstoken"  # noqa: S105 - a name that Google gives
 _HOSTS: Final = re.compile(
     r"(?:[a-z0-9-]+\.)?gcr\.io|[a-z0-9-]+-docker\.pkg\.dev|[a-z0-9-]+\.pkg\.dev", re.ASCII
 )
+_HTTPS: Final = re.compile(r"https://[!-~]{1,2000}", re.ASCII)
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 #: Seconds: what an assertion asks for, and what a token lives when the answer does not say.
@@ -100,7 +100,7 @@ class GoogleLogin:
     def open(self, host: str, name: str) -> Credential:
         """See `Way.open`."""
         if self._username:
-            key = self._read(name)
+            key = self._read(host, name)
             secret = base64.b64encode(key.encode()).decode() if self._username == KEY_USERS[1] else key
             return Credential(self._username, secret)
         return self._kept.get("", lambda: self._mint(host, name))
@@ -109,12 +109,12 @@ class GoogleLogin:
         """See `Way.refused`."""
         self._kept.drop(credential, lambda key: True)
 
-    def _read(self, name: str) -> str:
-        return read_secret(Path(self._key_file), f"credential {name!r}: its key_file", "key_file")
+    def _read(self, host: str, name: str) -> str:
+        return read_secret(self._key_file, host, name, "key_file")
 
     def _mint(self, host: str, name: str) -> Minted[Credential]:
         if self._key_file:
-            key = read_key(self._read(name), self._key_file)
+            key = read_key(self._read(host, name), self._key_file)
             form = {"grant_type": _GRANT, "assertion": key.assertion(int(self._now()))}
             answer = post_form(self._send, key.token_uri, form)
             who, check = "Google", f"the account of {self._key_file} and this machine's clock"
@@ -140,7 +140,7 @@ def read_key(text: str, path: str) -> GoogleKey:
     if not all(isinstance(value, str) and value for value in values):
         raise _bad(path, f"lacks one of {', '.join(_KEY_FIELDS)}; make a new key")
     email, key_id, uri, pem = values
-    if not uri.startswith("https://"):
+    if not _HTTPS.fullmatch(uri):
         raise _bad(path, "names a token server that is not https; make a new key")
     key: Any = None
     with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):

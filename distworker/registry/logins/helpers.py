@@ -21,7 +21,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import IO, Any, Final
 
 from distworker.errors import ConfigInvalid, RequestTimeout
-from distworker.registry.credentials import PHASE, Credential
+from distworker.registry.credentials import Credential
+from distworker.registry.logins.files import PHASE
 from distworker.registry.logins.minted import Keeper, Minted
 
 #: Seconds a helper may take; it may have to ask a server of its own.
@@ -127,12 +128,14 @@ def _run(
                 process.stdin.write(text.encode())
             output, said = _collect(process.stdout, process.stderr, deadline)
             return process.wait(max(0.0, deadline - time.monotonic())), output, said
-        except subprocess.TimeoutExpired:
-            raise TimeoutError from None
-        finally:
-            # Its children too: one that keeps the pipes open would otherwise be waited for.
+        except BaseException as error:
+            # It was not waited for, so its number is still its own. With its children: one that keeps the
+            # pipes open would go on. After a good end they may stay: `pass` leaves an agent behind.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise TimeoutError from None
+            raise
 
 
 def _collect(output: IO[bytes], said: IO[bytes], deadline: float) -> tuple[bytes, bytes]:

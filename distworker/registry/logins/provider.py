@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
 from distworker.errors import Denied, ProtocolError, Throttled, TransferError, Unauthorized, Unavailable
-from distworker.registry.credentials import PHASE
+from distworker.registry.logins.files import PHASE
 from distworker.registry.waits import THROTTLE_WAIT
 
 #: Longest life believed, in seconds: no provider's token lives longer than a day.

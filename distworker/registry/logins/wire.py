@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 
 from distworker.errors import ProtocolError, RealmRefused
 from distworker.registry.addresses import AddressPolicy, Allowed
-from distworker.registry.credentials import PHASE
 from distworker.registry.dialer import Dialer
 from distworker.registry.door import Wires
 from distworker.registry.faults import Where
 from distworker.registry.http import BACKOFF, HTTP
+from distworker.registry.logins.files import PHASE
 from distworker.registry.tokens import TokenRequest
 from distworker.registry.urls import Origin, origin_of
 from distworker.retrying import Backoff

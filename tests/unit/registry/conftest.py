@@ -19,6 +19,7 @@ from distworker.registry.base import Chunk, Registry
 from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.profiles import HostProfile
+from distworker.registry.quirks import Quirks
 from distworker.retrying import Backoff
 from tests.fakes.registry import FakeRegistry, FakeStorage
 from tests.fakes.registry_server import FakeServer
@@ -39,6 +40,10 @@ class Sent:
 
     def __iter__(self) -> Iterator[Chunk]:
         yield from self.chunks
+
+    def at(self, offset: int) -> Sent:
+        """The body from there on: what `upload_blob` is given."""
+        return Sent(b"".join(self.chunks)[offset:]) if offset else self
 
 
 @dataclass
@@ -74,6 +79,7 @@ def rig(serve: Callable[[FakeServer], FakeServer]) -> Iterator[Callable[..., Rig
         upload_mode: str = "auto",
         identity: str = "",
         near: Iterable[FakeServer] = (),
+        quirks: Quirks | None = None,
         **fake_options: object,
     ) -> Rig:
         if tokens is not None:
@@ -84,7 +90,13 @@ def rig(serve: Callable[[FakeServer], FakeServer]) -> Iterator[Callable[..., Rig
             fake.storage = FakeStorage(fake)
             serve(fake.storage)
         realms = (tokens.host,) if tokens and trust else ()
-        profile = HostProfile(plain_http=True, private=True, token_realms=realms, upload_mode=upload_mode)  # type: ignore[arg-type]
+        profile = HostProfile(
+            plain_http=True,
+            private=True,
+            token_realms=realms,
+            upload_mode=upload_mode,  # type: ignore[arg-type]
+            quirks=quirks or Quirks(),
+        )
         named = tuple(Allowed.parse(one.host) for one in (fake.storage, *near) if one)
         user, password = login or ("", "")
         entry = Login((fake.host,), user, password, identity_token=identity)

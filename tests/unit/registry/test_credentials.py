@@ -1,105 +1,74 @@
-"""Credentials are found by exact host, read from files at use, and shown to nobody."""
+"""Credentials are found by host or id, bound to origins, made anew when refused, and shown to nobody."""
 
 from __future__ import annotations
 
-import base64
-import json
+import copy
+import pickle
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from distworker.errors import ConfigInvalid, RealmRefused
-from distworker.registry.credentials import ConfiguredCredentials, Credential, Login, NoCredentials
+from distworker.registry.credentials import (
+    ConfiguredCredentials,
+    Credential,
+    CredentialSource,
+    Login,
+    NoCredentials,
+)
 from distworker.registry.urls import Origin
 from tests.unit.registry.conftest import MARK, texts
 
-
-def config(folder: Path, auths: dict[str, Any]) -> Path:
-    """A docker config.json with these auths."""
-    path = folder / "config.json"
-    path.write_text(json.dumps({"auths": auths}))
-    return path
+HOME = Origin("https", "r.example", 443)
+ALL = Credential("SECRET-USER", "SECRET-PASSWORD", "SECRET-IDENTITY", "SECRET-TOKEN")
 
 
-def auth(user: str, password: str) -> dict[str, str]:
-    """An entry as `docker login` writes it."""
-    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+@dataclass
+class Numbered:
+    """A `Way` whose login has a number, and one more each time it was refused."""
+
+    hosts: tuple[str, ...]
+    number: int = 1
+    opened: list[tuple[str, str]] = field(default_factory=list)
+
+    def open(self, host: str, name: str) -> Credential:
+        """The login of the moment."""
+        self.opened.append((host, name))
+        return Credential("me", f"pw{self.number}")
+
+    def refused(self, host: str, credential: Credential) -> None:
+        """The next one has the next number."""
+        self.number += credential.password == f"pw{self.number}"
 
 
-@pytest.mark.parametrize(
-    "key", ["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io", "index.docker.io"]
-)
-@pytest.mark.parametrize("host", ["docker.io", "registry-1.docker.io", "index.docker.io"])
-def test_the_names_of_docker_hub_are_one(tmp_path: Path, key: str, host: str) -> None:
-    """Whatever Hub is called in the file and in the reference, the entry is found."""
-    found = ConfiguredCredentials(files=[config(tmp_path, {key: auth("me", "pw")})]).find(host)
-    assert found is not None
-    assert (found.username, found.password) == ("me", "pw")
+@dataclass
+class Shelf:
+    """A `LoginFile` with one login for one host and repository, or a reason why it has none."""
 
+    host: str
+    repository: str = ""
+    login: Credential | None = None
+    reason: str = ""
+    told: list[Credential] = field(default_factory=list)
 
-@pytest.mark.parametrize(
-    ("key", "host", "matches"),
-    [
-        ("registry.example.com", "registry.example.com", True),
-        ("registry.example.com:5000", "registry.example.com:5000", True),
-        ("https://registry.example.com/v1/", "registry.example.com", True),
-        ("registry.example.com", "registry.example.com:5000", False),
-        ("registry.example.com:5000", "registry.example.com", False),
-        ("example.com", "registry.example.com", False),
-        ("registry.example.com/team", "registry.example.com", False),
-    ],
-)
-def test_host_and_port_match_exactly(tmp_path: Path, key: str, host: str, matches: bool) -> None:
-    """No suffix, no wildcard, no namespace stands for a host."""
-    found = ConfiguredCredentials(files=[config(tmp_path, {key: auth("me", "pw")})]).find(host)
-    assert (found is not None) is matches
+    def find(self, host: str, repository: str) -> Credential | None:
+        """The login, for exactly this place."""
+        return self.login if (host, repository) == (self.host, self.repository) else None
 
+    def blocked(self, host: str, repository: str) -> str:
+        """The reason, for this host."""
+        return self.reason if host == self.host else ""
 
-def test_a_password_may_hold_colons(tmp_path: Path) -> None:
-    """`auth` is split at the first colon and its NULs are dropped."""
-    encoded = base64.b64encode(b"robot$x:a:b:c\0\0").decode()
-    found = ConfiguredCredentials(files=[config(tmp_path, {"r.example": {"auth": encoded}})]).find(
-        "r.example"
-    )
-    assert found is not None
-    assert (found.username, found.password) == ("robot$x", "a:b:c")
-
-
-def test_an_empty_entry_is_no_login(tmp_path: Path) -> None:
-    """`{}` means that a helper has it, and helpers are not run."""
-    assert ConfiguredCredentials(files=[config(tmp_path, {"r.example": {}})]).find("r.example") is None
-
-
-def test_an_identity_token_is_kept(tmp_path: Path) -> None:
-    """It is for the token server, not for Basic."""
-    entry = {**auth("me", ""), "identitytoken": "idt"}
-    found = ConfiguredCredentials(files=[config(tmp_path, {"r.example": entry})]).find("r.example")
-    assert found is not None
-    assert found.identity_token == "idt"
-
-
-def test_a_missing_file_is_no_error_and_a_new_one_is_seen(tmp_path: Path) -> None:
-    """`docker login` after the start counts without a restart."""
-    source = ConfiguredCredentials(files=[tmp_path / "config.json"])
-    assert source.find("r.example") is None
-    config(tmp_path, {"r.example": auth("me", "pw")})
-    assert source.find("r.example") is not None
-
-
-@pytest.mark.parametrize("text", ["{", "\xff", '{"auths": {"r.example": {"auth": "%%%"}}}'])
-def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
-    """The error says which file, and not what is in it."""
-    path = tmp_path / "config.json"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigInvalid, match=str(path)):
-        ConfiguredCredentials(files=[path]).find("r.example")
+    def refused(self, host: str, credential: Credential) -> None:
+        """Kept in `told`."""
+        self.told.append(credential)
 
 
 def test_a_password_file_is_read_at_use(tmp_path: Path) -> None:
-    """A rotated secret is seen; the final newline is not part of it."""
+    """A rotated secret is seen; the final newline is not part of it, nor is a mark of the byte order."""
     path = tmp_path / "secret"
-    path.write_text("one\n")
+    path.write_bytes(b"\xef\xbb\xbfone\r\n")
     source = ConfiguredCredentials({"r": Login(("r.example",), "me", password_file=str(path))})
     first = source.find("r.example")
     path.write_text("two\n")
@@ -108,11 +77,44 @@ def test_a_password_file_is_read_at_use(tmp_path: Path) -> None:
     assert (first.password, second.password) == ("one", "two")
 
 
+def test_a_user_file_is_read_at_use_too(tmp_path: Path) -> None:
+    """Secrets of a cluster come as a pair of files."""
+    user, password = tmp_path / "user", tmp_path / "password"
+    user.write_text("me\n")
+    password.write_text("pw\n")
+    login = Login(("r.example",), username_file=str(user), password_file=str(password))
+    found = login.open("r.example", "r")
+    assert (found.username, found.password) == ("me", "pw")
+
+
 def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
     """The operator learns which file of which credential."""
     source = ConfiguredCredentials({"r": Login(("r.example",), "me", password_file=str(tmp_path / "gone"))})
     with pytest.raises(ConfigInvalid, match=r"'r'.*gone"):
         source.find("r.example")
+
+
+def test_an_empty_password_file_is_not_an_empty_password(tmp_path: Path) -> None:
+    """It is being written just now, or was never filled; a login with it would count as a wrong one."""
+    (tmp_path / "empty").write_text("\n")
+    login = Login(("r.example",), "me", password_file=str(tmp_path / "empty"))
+    with pytest.raises(ConfigInvalid, match="is empty"):
+        login.open("r.example", "r")
+
+
+def test_a_user_with_a_colon_is_refused() -> None:
+    """The server would take its end for the beginning of the password (RFC 7617)."""
+    with pytest.raises(ConfigInvalid, match="colon"):
+        Login(("r.example",), "a:b", "pw").open("r.example", "r")
+
+
+@pytest.mark.parametrize("field", ["username", "password", "identity_token", "registry_token"])
+def test_what_is_no_text_is_refused_before_it_is_sent(field: str) -> None:
+    """A variable with bytes of another encoding, for example; Python's own error would quote it."""
+    with pytest.raises(ConfigInvalid, match="no text") as info:
+        Credential(**{field: f"{MARK}\udcff"})
+    assert MARK not in " ".join(texts(info.value))
+    assert Credential(**{field: "pässwörd-密"}).fingerprint
 
 
 def test_a_named_credential_serves_its_own_hosts_only() -> None:
@@ -125,13 +127,76 @@ def test_a_named_credential_serves_its_own_hosts_only() -> None:
         source.find("a.example", "nobody")
     with pytest.raises(ConfigInvalid):
         NoCredentials().find("a.example", "team")
+    assert NoCredentials().find("a.example") is None
+
+
+def test_names_are_checked_without_making_a_login() -> None:
+    """A client is made before it is used, and a provider must not be asked meanwhile."""
+    way = Numbered(("a.example",))
+    source: CredentialSource = ConfiguredCredentials({"team": way})
+    source.check("a.example", "team")
+    source.check("a.example", "")
+    for host, name in (("evil.example", "team"), ("a.example", "nobody")):
+        with pytest.raises(ConfigInvalid):
+            source.check(host, name)
+    with pytest.raises(ConfigInvalid):
+        NoCredentials().check("a.example", "team")
+    assert way.opened == []
+
+
+@pytest.mark.parametrize("host", ["docker.io", "registry-1.docker.io", "index.docker.io", "Docker.IO"])
+def test_a_login_for_any_name_of_docker_hub_is_for_all(host: str) -> None:
+    """They are one registry."""
+    for named in ("docker.io", "registry-1.docker.io"):
+        assert ConfiguredCredentials({"hub": Login((named,), "me", "pw")}).find(host) is not None
+
+
+def test_configured_logins_come_before_files_and_files_in_their_order() -> None:
+    """What the operator wrote for distworker beats what other tools left behind."""
+    first = Shelf("r.example", "a/b", Credential("first", "pw"))
+    second = Shelf("r.example", "a/b", Credential("second", "pw"))
+    files = ConfiguredCredentials({}, [first, second])
+    both = ConfiguredCredentials({"r": Login(("r.example",), "written", "pw")}, [first, second])
+    for source, user in ((files, "first"), (both, "written")):
+        found = source.find("r.example", repository="a/b")
+        assert found is not None
+        assert found.username == user
+    assert files.find("r.example", repository="a/c") is None
+
+
+def test_a_login_that_cannot_be_had_is_told_only_where_nothing_else_is() -> None:
+    """A helper that may not run stops nobody who has another login."""
+    shelf = Shelf("r.example", reason="the helper may not run; allow it")
+    with pytest.raises(ConfigInvalid, match="allow it") as info:
+        ConfiguredCredentials({}, [shelf]).find("r.example")
+    assert info.value.fields["field"] == "credential_helpers"
+    other = Shelf("r.example", "", Credential("me", "pw"))
+    assert ConfiguredCredentials({}, [shelf, other]).find("r.example") is not None
+    assert ConfiguredCredentials({}, [shelf]).find("other.example") is None
+
+
+def test_a_refused_login_is_made_anew() -> None:
+    """The way that made it and the files hear of it; a login that was replaced meanwhile stays."""
+    way, shelf = Numbered(("r.example",)), Shelf("r.example")
+    source = ConfiguredCredentials({"r": way}, [shelf])
+    first = source.find("r.example", "r", "a/b")
+    assert first is not None
+    source.refused("r.example", "r", "a/b", first)
+    second = source.find("r.example")
+    source.refused("r.example", "", "a/b", first)
+    third = source.find("r.example")
+    assert second and third
+    assert (first.password, second.password, third.password) == ("pw1", "pw2", "pw2")
+    assert way.opened == [("r.example", "r")] * 3
+    assert shelf.told == [first, first]
+    NoCredentials().refused("r.example", "", "", first)
 
 
 def test_a_credential_goes_to_its_origins_only() -> None:
     """Another port, scheme or host is refused, whatever is asked."""
-    home = Origin("https", "r.example", 443)
-    credential = Credential("me", "pw", identity_token="idt", registry_token="rt").bound_to(frozenset({home}))
-    assert credential.basic(home) == "Basic bWU6cHc="
+    credential = Credential("me", "pw", identity_token="idt", registry_token="rt").bound_to(frozenset({HOME}))
+    assert credential.basic(HOME) == "Basic bWU6cHc="
+    assert (credential.bearer(HOME), credential.refresh_token(HOME)) == ("Bearer rt", "idt")
     for other in (
         Origin("http", "r.example", 80),
         Origin("https", "r.example", 444),
@@ -142,27 +207,38 @@ def test_a_credential_goes_to_its_origins_only() -> None:
                 use(other)
 
 
-def test_reprs_are_masked() -> None:
-    """Neither a credential nor its configuration shows a secret."""
-    secret = Credential("me", "SECRET", "SECRET", "SECRET")
-    assert "SECRET" not in repr(secret)
-    assert "SECRET" not in repr(Login(("r.example",), "me", "SECRET", identity_token="SECRET"))
-    assert "SECRET" not in secret.fingerprint
+def test_a_credential_that_was_never_bound_goes_nowhere() -> None:
+    """Nothing leaves by accident."""
+    with pytest.raises(RealmRefused) as info:
+        ALL.basic(HOME)
+    assert MARK not in " ".join(texts(info.value))
+
+
+def test_a_bound_credential_cannot_be_given_more_places() -> None:
+    """Binding narrows; whoever holds a bound one cannot redirect it."""
+    evil = Origin("https", "evil.example", 443)
+    both = frozenset({HOME, Origin("https", "auth.example", 443)})
+    bound = ALL.bound_to(both)
+    assert bound.bound_to(frozenset({HOME})).origins == {HOME}
+    with pytest.raises(RealmRefused, match=r"evil\.example"):
+        bound.bound_to(frozenset({HOME, evil}))
+
+
+@pytest.mark.parametrize("one", [ALL, ALL.bound_to(frozenset({HOME}))])
+def test_a_credential_shows_nothing(one: Credential) -> None:
+    """However it is printed; the user too, since GitHub takes a token in its place."""
+    shown = [repr(one), str(one), f"{one}", f"{one!r:>5}", repr([one]), one.fingerprint]
+    shown.append(repr(Login(("r.example",), "me", "SECRET", identity_token="SECRET")))
+    assert [text for text in shown if MARK in text] == []
+
+
+def test_a_credential_does_not_travel() -> None:
+    """Not into a message, not into a store, not into a copy that nobody watches."""
+    for send in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="does not travel"):
+            send(ALL)  # type: ignore[operator]
 
 
 def test_fingerprints_tell_secrets_apart() -> None:
     """A changed password is another credential to every cache."""
     assert Credential("me", "a").fingerprint != Credential("me", "b").fingerprint
-
-
-@pytest.mark.parametrize(
-    "text",
-    ['{"auths": SECRET', '{"auths": {"r.example": {"auth": "SECRET%"}}}', '{"auths": {"SECRET\xff": {}}}'],
-)
-def test_no_error_carries_what_a_credential_file_holds(tmp_path: Path, text: str) -> None:
-    """Parsers keep the text they failed on; theirs must not hang below our error."""
-    path = tmp_path / "config.json"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigInvalid) as info:
-        ConfiguredCredentials(files=[path]).find("r.example")
-    assert MARK not in " ".join(texts(info.value))

@@ -20,7 +20,7 @@ from distworker.registry.profiles import HostProfile
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_server import Answer, FakeServer
 from tests.fakes.registry_token import FakeTokenServer
-from tests.unit.registry.conftest import Rig, Sent, fails
+from tests.unit.registry.conftest import Rig, fails
 
 RigMaker = Callable[..., Rig]
 DATA = b"some layer" * 100
@@ -85,23 +85,6 @@ def test_a_token_server_that_is_down_for_a_moment_is_asked_again(rig: RigMaker) 
     tokens.always("GET", "/token", Answer(502))
     with fails(Unavailable):
         r.client.has_blob("public/b", Digest.of(DATA))
-
-
-def test_a_login_lost_in_the_middle_of_an_upload_is_renewed(rig: RigMaker) -> None:
-    """401 on the closing PUT: refresh, and the body is opened anew rather than sent half."""
-    tokens = users()
-    r = rig(tokens=tokens, login=("me", "SECRET-password"))
-    session = r.client.start_upload("a/b")
-    tokens.issued.clear()
-    opened: list[int] = []
-
-    def body() -> Sent:
-        opened.append(1)
-        return Sent(DATA)
-
-    r.client.upload_blob("a/b", Digest.of(DATA), len(DATA), body, session)
-    assert len(opened) == 2
-    assert r.fake.holds["a/b"] == {Digest.of(DATA)}
 
 
 def test_denied_by_the_registry_is_not_a_login_problem(rig: RigMaker) -> None:

@@ -1,17 +1,19 @@
-"""Listing tags through pages that registries link in their own ways (distribution-spec, "Listing Tags")."""
+"""Tags beside the cases: sizes of pages, registries without `Link`, limits, and whatever else may be sent."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distworker.errors import LimitExceeded, ProtocolError, RedirectRefused, RepositoryUnknown
-from distworker.registry.listing.tags import next_link
-from tests.fakes.registry_server import Answer, FakeServer
+from distworker.errors import DistworkerError, LimitExceeded, NotARegistry, ProtocolError
+from distworker.registry.listing.pages import next_link
+from distworker.registry.quirks import Quirks
+from tests.fakes.registry_server import Answer
 from tests.unit.registry.conftest import Rig, fails
 
 RigMaker = Callable[..., Rig]
@@ -31,104 +33,82 @@ def tagged(make: RigMaker, count: int, **options: object) -> Rig:
     return r
 
 
-def test_l01_all_pages_are_followed(rig: RigMaker) -> None:
+def test_all_pages_are_followed(rig: RigMaker) -> None:
     """Each tag once, in the registry's order, the cursor untouched."""
     r = tagged(rig, 25, page=10)
     assert list(r.client.tags("a/b")) == [f"v{index:03}" for index in range(25)]
     assert [one.query for one in r.fake.seen] == ["n=1000", "n=10&cursor=v009", "n=10&cursor=v019"]
 
 
+def test_the_profile_says_how_many_to_ask_for(rig: RigMaker) -> None:
+    """Quay refuses more than a hundred."""
+    r = tagged(rig, 1, quirks=Quirks(page_size=100))
+    list(r.client.tags("a/b"))
+    assert [one.query for one in r.fake.seen] == ["n=100"]
+
+
 @pytest.mark.parametrize(
-    "link",
+    ("pages", "tags", "queries"),
     [
-        '</v2/a/b/tags/list?next_page=gAAAA%3D%3D>; rel="next"',
-        "</v2/a/b/tags/list?next_page=gAAAA%3D%3D>; rel=next",
-        '/v2/a/b/tags/list?next_page=gAAAA%3D%3D; rel="next"',
-        '<list?next_page=gAAAA%3D%3D>; rel="next"',
-        '</other>; rel="first", </v2/a/b/tags/list?next_page=gAAAA%3D%3D>; title="a, b"; rel="next"',
+        ([page("a", "b"), page("c")], ["a", "b", "c"], ["n=2", "n=2&last=b"]),
+        ([page("a", "b"), page()], ["a", "b"], ["n=2", "n=2&last=b"]),
+        ([page("a", "b"), page("a", "b")], ["a", "b"], ["n=2", "n=2&last=b"]),
+        ([page("a")], ["a"], ["n=2"]),
+        ([page("a", "b", link='<?x=1>; rel="next"'), page("c")], ["a", "b", "c"], ["n=2", "x=1"]),
+        ([page("a", "a/b"), page()], ["a"], ["n=2", "n=2&last=a"]),
+        ([page("../x", "a/b")], [], ["n=2"]),
     ],
+    ids=["on", "full and last", "last ignored", "short", "link wins", "no tag at the end", "no tag at all"],
 )
-def test_l01_links_come_in_many_spellings(rig: RigMaker, link: str) -> None:
-    """Relative, unquoted, without brackets, among others."""
+def test_a_full_page_without_link_is_asked_on_where_the_profile_says_so(
+    rig: RigMaker, pages: list[Answer], tags: list[str], queries: list[str]
+) -> None:
+    """Until a page is short or brings nothing new."""
+    r = rig(quirks=Quirks(page_size=2, last_pagination=True))
+    r.fake.on("GET", "/tags/list", *pages)
+    assert list(r.client.tags("a/b")) == tags
+    assert [one.query for one in r.fake.seen] == queries
+
+
+def test_a_full_page_without_link_is_the_last_elsewhere(rig: RigMaker) -> None:
+    """Asking on with `last` is answered 405 by some."""
+    r = rig(quirks=Quirks(page_size=2))
+    r.fake.on("GET", "/tags/list", page("a", "b"))
+    assert list(r.client.tags("a/b")) == ["a", "b"]
+
+
+def test_names_that_are_no_tags_are_left_out_with_a_warning(
+    rig: RigMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They would end up in addresses; the warning does not repeat them."""
     r = rig()
-    r.fake.on("GET", "/tags/list", page("a", "b", link=link), page("b", "c"))
-    assert list(r.client.tags("a/b")) == ["a", "b", "c"]
-    assert r.fake.seen[1].path == "/v2/a/b/tags/list"
-    assert r.fake.seen[1].query == "next_page=gAAAA%3D%3D"
+    r.fake.on("GET", "/tags/list", page("v1", "../x"))
+    assert list(r.client.tags("a/b")) == ["v1"]
+    assert "no tag" in caplog.text
+    assert "../x" not in caplog.text
 
 
-@pytest.mark.parametrize("body", [b'{"tags": null}', b'{"name": "a/b"}', b'{"tags": []}'])
-def test_l01_no_tags_is_an_empty_list(rig: RigMaker, body: bytes) -> None:
-    """Registries spell "none" in three ways."""
+def test_a_web_page_is_no_registry(rig: RigMaker) -> None:
+    """A portal or login page that answers everything."""
     r = rig()
-    r.fake.on("GET", "/tags/list", Answer(200, {}, body))
-    assert list(r.client.tags("a/b")) == []
-
-
-def test_l01_a_missing_repository_is_not_an_empty_one(rig: RigMaker) -> None:
-    """404 is typed."""
-    r = rig()
-    with fails(RepositoryUnknown, repository="a/b", status=404):
+    r.fake.on("GET", "/tags/list", Answer(200, {}, b" <html>"))
+    with fails(NotARegistry, phase="list tags", status=200):
         list(r.client.tags("a/b"))
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tags": "v1"}', b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"x", b"[]", b"null", b'{"tags": "v1"}', b"[" * 100_000, b"9" * 5000])
 def test_what_is_no_list_is_typed(rig: RigMaker, body: bytes) -> None:
     """Not JSON, not an object, not a list."""
     r = rig()
     r.fake.on("GET", "/tags/list", Answer(200, {}, body))
-    with fails(ProtocolError):
+    with fails(ProtocolError, phase="list tags"):
         list(r.client.tags("a/b"))
-
-
-def test_names_that_are_no_tags_are_left_out(rig: RigMaker, caplog: pytest.LogCaptureFixture) -> None:
-    """They would end up in addresses; a warning tells."""
-    r = rig()
-    r.fake.on("GET", "/tags/list", Answer(200, {}, b'{"tags": ["v1", "../x", ".h", 7, "a b", "v2"]}'))
-    assert list(r.client.tags("a/b")) == ["v1", "v2"]
-    assert "no tag" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "target", ["{evil}/v2/a/b/tags/list?x=1", "ftp://x/", "//{host}.evil/x", "http://u:p@{host}/x"]
-)
-def test_l02_the_next_page_is_never_elsewhere(
-    rig: RigMaker, serve: Callable[[FakeServer], FakeServer], target: str
-) -> None:
-    """Another port, scheme or host: refused without a request."""
-    evil = FakeServer()
-    serve(evil)
-    r = rig()
-    link = target.format(evil=evil.url, host=r.fake.host)
-    r.fake.on("GET", "/tags/list", page("a", link=f'<{link}>; rel="next"'))
-    with fails(RedirectRefused):
-        list(r.client.tags("a/b"))
-    assert (evil.seen, len(r.fake.seen)) == ([], 1)
-
-
-def test_l02_a_page_that_links_to_itself_stops(rig: RigMaker) -> None:
-    """Walked once."""
-    r = rig()
-    r.fake.always("GET", "/tags/list", page("a", link='</v2/a/b/tags/list?n=1000>; rel="next"'))
-    with fails(ProtocolError):
-        list(r.client.tags("a/b"))
-    assert len(r.fake.seen) == 1
-
-
-def test_l02_ever_new_links_with_the_same_tags_stop(rig: RigMaker) -> None:
-    """A page that adds nothing and still points on is a circle."""
-    r = rig()
-    pages = [page("a", link=f'</v2/a/b/tags/list?n={index}>; rel="next"') for index in range(5)]
-    r.fake.on("GET", "/tags/list", *pages)
-    with fails(ProtocolError):
-        list(r.client.tags("a/b"))
-    assert len(r.fake.seen) == 2
 
 
 @pytest.mark.parametrize("limit", ["PAGES_MAX", "TAGS_MAX", "PAGE_BODY_MAX"])
-def test_l02_limits_hold(rig: RigMaker, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+def test_limits_hold(rig: RigMaker, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """Pages, tags and the size of a page are bounded."""
-    monkeypatch.setattr(f"distworker.registry.listing.tags.{limit}", 2)
+    monkeypatch.setattr(f"distworker.limits.{limit}", 2)
     r = tagged(rig, 5, page=1)
     with fails(LimitExceeded):
         list(r.client.tags("a/b"))
@@ -138,3 +118,39 @@ def test_l02_limits_hold(rig: RigMaker, monkeypatch: pytest.MonkeyPatch, limit: 
 def test_any_link_header_is_survived(values: list[str]) -> None:
     """No header raises or hangs."""
     assert isinstance(next_link(values), str)
+
+
+def test_a_link_longer_than_any_address_is_no_end(rig: RigMaker) -> None:
+    """Leaving it out would pass a cut list for a whole one."""
+    r = rig()
+    r.fake.on("GET", "/tags/list", page("a", link=f'<{"x" * 20_000}>; rel="next"'))
+    with fails(ProtocolError, repository="a/b"):
+        list(r.client.tags("a/b"))
+
+
+HEADER = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=80)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["tags", "name", "x"]), inner)
+    ),
+    max_leaves=12,
+)
+BODY = st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode())
+
+
+def test_any_page_ends_in_a_list_or_a_typed_error(rig: RigMaker) -> None:
+    """Whatever body and Link come, nothing but our errors, and no request to another host."""
+    r = rig(quirks=Quirks(page_size=1, last_pagination=True))
+    answers: list[Answer] = []
+    r.fake.handle = lambda request: answers.pop() if answers else Answer(200, {}, b"{}")  # type: ignore[method-assign]
+
+    @settings(max_examples=150, deadline=None)
+    @given(BODY, HEADER | HEADER.map(lambda text: f'<{text}>; rel="next"'))
+    def any_page(body: bytes, link: str) -> None:
+        answers[:] = [Answer(200, {"Link": link.strip()}, body)]
+        with contextlib.suppress(DistworkerError):
+            assert all(isinstance(tag, str) for tag in r.client.tags("a/b"))
+
+    any_page()
+    assert all(one.path.startswith("/") for one in r.fake.seen)

@@ -5,33 +5,33 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from distworker.digest import Digest
 from distworker.errors import (
-    BlobUnknown,
     Denied,
     DigestMismatch,
     DistworkerError,
     InternalError,
-    ManifestTooLarge,
+    LimitExceeded,
     ProtocolError,
     Quota,
     RedirectRefused,
     RepositoryUnknown,
     StoreUnavailable,
-    TagImmutable,
     Throttled,
-    TypeRefused,
     Unavailable,
     UploadSessionLost,
 )
 from distworker.manifest import Manifest, parse_manifest
 from distworker.mediatypes import OCI_MANIFEST
 from distworker.registry.base import Body, Chunk
+from distworker.registry.quirks import Quirks
+from tests.fakes.meddle import meddle
 from tests.fakes.registry import error
-from tests.fakes.registry_server import PASS, Answer, FakeServer, Seen, Twist
+from tests.fakes.registry_server import PASS, Answer, Seen, Twist
 from tests.unit.registry.conftest import Rig, Sent, fails
 
 RigMaker = Callable[..., Rig]
@@ -44,11 +44,11 @@ def send(r: Rig, data: bytes = DATA) -> int:
     """Upload `data` in three chunks; how often the body was opened."""
     opened = 0
 
-    def body() -> Body:
+    def body(offset: int) -> Body:
         nonlocal opened
         opened += 1
         third = len(data) // 3 + 1
-        return Sent(*[data[at : at + third] for at in range(0, len(data), third)])
+        return Sent(*[data[at : at + third] for at in range(offset, len(data), third)])
 
     r.client.upload_blob("a/b", Digest.of(data), len(data), body)
     assert r.fake.holds["a/b"] >= {Digest.of(data)}
@@ -61,59 +61,6 @@ def verbs(r: Rig) -> list[str]:
 
 
 # --- the good way -------------------------------------------------------------------------------------------
-def test_u02_one_post_and_one_put(rig: RigMaker) -> None:
-    """Exact length, never chunked, the Location's query untouched and the digest appended."""
-    r = rig()
-    assert send(r) == 1
-    post, put = r.fake.seen
-    assert (post.method, post.headers["Content-Length"]) == ("POST", "0")
-    assert put.method == "PUT"
-    assert put.query == f"_state=SECRET-STATE%3D%3D&digest={DIGEST}"
-    assert put.headers["Content-Length"] == str(len(DATA))
-    assert put.headers.get("Transfer-Encoding") is None
-    assert put.body == DATA
-
-
-@pytest.mark.parametrize(
-    "location",
-    [
-        "{url}{path}?_state=a%2Bb%3D%3D",
-        "{path}?_state=a%2Bb%3D%3D",
-        "{host}{path}?_state=a%2Bb%3D%3D",
-        "//{host}{path}",
-        "upload-1",
-    ],
-)
-def test_u02_every_form_of_location_is_understood(rig: RigMaker, location: str) -> None:
-    """Absolute, path-only, without a scheme, relative; with and without a query."""
-    r = rig()
-    path = f"{UPLOADS}upload-1"
-    given = location.format(url=r.fake.url, host=r.fake.host, path=path)
-    r.fake.on("POST", UPLOADS, Twist(headers={"Location": given}))
-    send(r)
-    state = "_state=a%2Bb%3D%3D&" if "_state" in location else ""
-    assert (r.fake.seen[1].path, r.fake.seen[1].query) == (path, f"{state}digest={DIGEST}")
-
-
-@pytest.mark.parametrize("data", [b"", b"{}"])
-def test_u15_empty_and_tiny_blobs_have_a_length(rig: RigMaker, data: bytes) -> None:
-    """Zero bytes are Content-Length: 0, not an empty chunked body."""
-    r = rig()
-    send(r, data)
-    assert r.fake.seen[-1].headers["Content-Length"] == str(len(data))
-    assert r.fake.seen[-1].headers.get("Transfer-Encoding") is None
-
-
-def test_a_given_session_is_used(rig: RigMaker) -> None:
-    """A refused mount's session saves the second POST."""
-    r = rig()
-    session = r.client.mount_blob("a/b", DIGEST, "other/x")
-    assert session is not None
-    assert "SECRET" not in repr(session)
-    r.client.upload_blob("a/b", DIGEST, len(DATA), lambda: Sent(DATA), session)
-    assert verbs(r) == ["POST", "PUT"]
-
-
 def test_a_cancelled_session_is_gone(rig: RigMaker) -> None:
     """And cancelling twice, or at a dead registry, raises nothing."""
     r = rig()
@@ -125,52 +72,8 @@ def test_a_cancelled_session_is_gone(rig: RigMaker) -> None:
 
 
 # --- Location elsewhere -------------------------------------------------------------------------------------
-class Bucket(FakeServer):
-    """A storage host that takes uploads for a registry."""
-
-    r: Rig
-
-    def __init__(self, status: int = 201) -> None:
-        super().__init__()
-        self.status = status
-
-    def handle(self, request: Seen) -> Answer:
-        if self.status == 201:
-            self.r.fake.put_blob("a/b", request.body)
-        return Answer(self.status, {"WWW-Authenticate": 'Basic realm="give me"'})
-
-
-def test_u03_another_host_gets_the_bytes_and_no_login(
-    rig: RigMaker, serve: Callable[[FakeServer], FakeServer]
-) -> None:
-    """The Location itself is the permission there."""
-    bucket = Bucket()
-    serve(bucket)
-    r = bucket.r = rig(user="me", password="SECRET-pw", login=("me", "SECRET-pw"), near=[bucket])
-    r.client.ping()
-    r.fake.on("POST", UPLOADS, Twist(headers={"Location": f"{bucket.url}/up?signature=SECRET-x"}))
-    send(r)
-    (seen,) = bucket.seen
-    assert seen.authorization == ""
-    assert seen.body == DATA
-
-
-def test_u03_another_host_that_asks_for_a_login_does_not_get_one(
-    rig: RigMaker, serve: Callable[[FakeServer], FakeServer]
-) -> None:
-    """A 401 from elsewhere is never answered."""
-    bucket = Bucket(401)
-    serve(bucket)
-    r = bucket.r = rig(user="me", password="SECRET-pw", login=("me", "SECRET-pw"), near=[bucket])
-    r.client.ping()
-    r.fake.always("POST", UPLOADS, Twist(headers={"Location": f"{bucket.url}/up?signature=SECRET-x"}))
-    with pytest.raises(DistworkerError):
-        send(r)
-    assert {one.authorization for one in bucket.seen} == {""}
-
-
 @pytest.mark.parametrize("location", ["ftp://x/", "https://u:SECRET@x/", "/" + "x" * 20_000, None])
-def test_u03_an_unusable_location_is_a_typed_error(rig: RigMaker, location: str | None) -> None:
+def test_an_unusable_location_is_a_typed_error(rig: RigMaker, location: str | None) -> None:
     """Other schemes, user names, endless text, none at all."""
     r = rig()
     twist = Twist(headers={"Location": location}) if location else Twist(drop=("Location",))
@@ -191,47 +94,6 @@ def test_a_write_is_never_turned_into_a_read(rig: RigMaker) -> None:
 
 
 # --- other modes --------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    "refusal", [Answer(404), Answer(405), Answer(413), Answer(416), error(400, "UNSUPPORTED")]
-)
-def test_u14_a_registry_that_refuses_one_put_gets_a_patch(rig: RigMaker, refusal: Answer) -> None:
-    """And is remembered: the second blob goes that way at once."""
-    r = rig()
-    r.fake.on("PUT", UPLOADS, refusal)
-    assert send(r) == 2
-    assert [verb for verb in verbs(r) if verb != "DELETE"] == ["POST", "PUT", "POST", "PATCH", "PUT"]
-    r.fake.seen.clear()
-    send(r, b"another blob")
-    assert verbs(r) == ["POST", "PATCH", "PUT"]
-
-
-def test_u04_the_newest_location_counts(rig: RigMaker) -> None:
-    """The commit goes where the PATCH's reply points, and old addresses may die."""
-    r = rig(upload_mode="patch")
-    send(r)
-    patch, put = r.fake.seen[1:]
-    assert (patch.method, patch.headers["Content-Length"]) == ("PATCH", str(len(DATA)))
-    assert put.query == f"_state=SECRET-STATE-{len(DATA)}&digest={DIGEST}"
-    assert put.headers["Content-Length"] == "0"
-
-
-@pytest.mark.parametrize("twist", [Twist(status=201), Twist(status=204), Twist(drop=("Location", "Range"))])
-def test_u14_quirky_patch_replies_are_fine(rig: RigMaker, twist: Twist) -> None:
-    """ECR says 201, others 204 or no Location."""
-    r = rig(upload_mode="patch")
-    r.fake.on("PATCH", UPLOADS, twist)
-    send(r)
-
-
-@pytest.mark.parametrize("status", [200, 202, 204])
-def test_u14_a_put_that_is_not_201_is_checked(rig: RigMaker, status: int) -> None:
-    """Other successes count when the blob is really there."""
-    r = rig()
-    r.fake.on("PUT", UPLOADS, Twist(status=status))
-    send(r)
-    assert verbs(r) == ["POST", "PUT", "HEAD"]
-
-
 def test_a_put_that_only_claims_success_does_not_count(rig: RigMaker) -> None:
     """A web server that says 200 to everything stored nothing."""
     r = rig()
@@ -249,7 +111,7 @@ def test_a_put_that_only_claims_success_does_not_count(rig: RigMaker) -> None:
         Twist(status=404, body=b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}'),
     ],
 )
-def test_u08_a_commit_whose_reply_is_lost_is_found_by_head(rig: RigMaker, lost: Twist) -> None:
+def test_a_commit_whose_reply_is_lost_is_found_by_head(rig: RigMaker, lost: Twist) -> None:
     """Stored is stored: the blob is sent once."""
     r = rig()
     r.fake.on("PUT", UPLOADS, lost)
@@ -267,7 +129,7 @@ def test_u08_a_commit_whose_reply_is_lost_is_found_by_head(rig: RigMaker, lost: 
         Answer(read=20_000, hangup=True),
     ],
 )
-def test_u07_a_lost_session_is_started_over_with_a_fresh_body(rig: RigMaker, lost: Answer) -> None:
+def test_a_lost_session_is_started_over_with_a_fresh_body(rig: RigMaker, lost: Answer) -> None:
     """Not stored: a new session, the whole body again."""
     r = rig()
     r.fake.on("PUT", UPLOADS, lost)
@@ -275,34 +137,13 @@ def test_u07_a_lost_session_is_started_over_with_a_fresh_body(rig: RigMaker, los
     assert r.fake.seen[-1].body == DATA
 
 
-def test_u07_a_registry_that_keeps_forgetting_is_given_up(rig: RigMaker) -> None:
-    """Three sessions, then typed and retryable."""
-    r = rig()
-    r.fake.always("PUT", UPLOADS, error(404, "BLOB_UPLOAD_UNKNOWN"))
-    with fails(UploadSessionLost, repository="a/b") as caught:
-        send(r)
-    assert r.fake.count("PUT") == 3
-    assert caught[0].retry
-
-
-def test_u08_a_registry_that_keeps_hanging_up_is_given_up(rig: RigMaker) -> None:
+def test_a_registry_that_keeps_hanging_up_is_given_up(rig: RigMaker) -> None:
     """The same for broken connections."""
     r = rig()
     r.fake.always("PUT", UPLOADS, Answer(hangup=True))
     with fails(Unavailable):
         send(r)
     assert r.fake.count("PUT") == 3
-
-
-def test_u13_wrong_bytes_are_sent_again_once(rig: RigMaker) -> None:
-    """DIGEST_INVALID once heals, always is final."""
-    r = rig()
-    r.fake.on("PUT", UPLOADS, error(400, "DIGEST_INVALID"))
-    assert send(r) == 2
-    r.fake.always("PUT", UPLOADS, error(400, "DIGEST_INVALID"))
-    with fails(DigestMismatch, registry_code="DIGEST_INVALID"):
-        send(r, b"other bytes")
-    assert r.fake.count("PUT") == 4
 
 
 def test_another_digest_in_the_reply_does_not_count(rig: RigMaker) -> None:
@@ -365,7 +206,7 @@ def test_a_failing_body_speaks_for_itself(rig: RigMaker, failure: Exception) -> 
     """A fault of ours is not reported as the registry's, and nothing is retried here."""
     r = rig()
     with pytest.raises(type(failure)) as info:
-        r.client.upload_blob("a/b", DIGEST, len(DATA), lambda: Broken([DATA[:10]], failure))
+        r.client.upload_blob("a/b", DIGEST, len(DATA), lambda offset: Broken([DATA[:10]], failure))
     assert info.value is failure
     assert r.fake.holds["a/b"] == set()
 
@@ -375,7 +216,7 @@ def test_a_body_of_another_length_is_never_sent_as_if_it_fitted(rig: RigMaker, c
     """Too many bytes would run into the next request, too few would hang."""
     r = rig()
     with pytest.raises(InternalError):
-        r.client.upload_blob("a/b", DIGEST, len(DATA), lambda: Broken(chunks))
+        r.client.upload_blob("a/b", DIGEST, len(DATA), lambda offset: Broken(chunks))
 
 
 def test_a_body_that_exists_once_is_not_asked_twice_in_vain(rig: RigMaker) -> None:
@@ -384,34 +225,13 @@ def test_a_body_that_exists_once_is_not_asked_twice_in_vain(rig: RigMaker) -> No
     r.fake.on("PUT", UPLOADS, Answer(502))
     bodies = [Sent(DATA)]
 
-    def once() -> Body:
+    def once(offset: int) -> Body:
         if not bodies:
             raise UploadSessionLost("the stream is used up")
         return bodies.pop()
 
     with pytest.raises(UploadSessionLost, match="used up"):
         r.client.upload_blob("a/b", DIGEST, len(DATA), once)
-
-
-# --- mount --------------------------------------------------------------------------------------------------
-def test_u10_mount(rig: RigMaker) -> None:
-    """201: nothing to send."""
-    r = rig()
-    digest = r.fake.put_blob("old/x", DATA)
-    assert r.client.mount_blob("a/b", digest, "old/x") is None
-    assert r.fake.seen[0].parameters == [("mount", digest), ("from", "old/x")]
-    assert verbs(r) == ["POST"]
-
-
-@pytest.mark.parametrize("status", [400, 403, 404, 405])
-def test_u12_a_refused_mount_gives_an_ordinary_session(rig: RigMaker, status: int) -> None:
-    """No job fails for it."""
-    r = rig()
-    r.fake.on("POST", "mount=", Answer(status))
-    session = r.client.mount_blob("a/b", DIGEST, "old/x")
-    assert session is not None
-    r.client.upload_blob("a/b", DIGEST, len(DATA), lambda: Sent(DATA), session)
-    assert verbs(r) == ["POST", "POST", "PUT"]
 
 
 # --- manifests ----------------------------------------------------------------------------------------------
@@ -437,30 +257,6 @@ def test_a_manifest_is_put_byte_for_byte(rig: RigMaker) -> None:
     assert list(r.client.tags("a/b")) == ["v1"]
 
 
-@pytest.mark.parametrize(
-    ("answer", "kind"),
-    [
-        (error(400, "MANIFEST_BLOB_UNKNOWN"), BlobUnknown),
-        (Answer(415), TypeRefused),
-        (error(412, "PRECONDITION", "tag is immutable"), TagImmutable),
-        (error(400, "ImageTagAlreadyExists", "The tag already exists"), TagImmutable),
-        (Answer(201, {"Docker-Content-Digest": Digest.of(b"rewritten")}), DigestMismatch),
-        (Answer(200, {"Content-Type": "text/html"}, b"<html>"), ProtocolError),
-        (Answer(413), ManifestTooLarge),
-        (error(403, "DENIED"), Denied),
-    ],
-)
-def test_p04_refusals_of_a_manifest_are_typed(
-    rig: RigMaker, answer: Answer, kind: type[DistworkerError]
-) -> None:
-    """Each names repository and tag."""
-    r = rig()
-    manifest = a_manifest(r)
-    r.fake.always("PUT", "/manifests/", answer)
-    with fails(kind, repository="a/b", reference="v1", phase="put manifest"):
-        r.client.put_manifest("a/b", "v1", manifest)
-
-
 def test_a_manifest_put_is_tried_again(rig: RigMaker) -> None:
     """It is small and says the same each time."""
     r = rig()
@@ -468,3 +264,206 @@ def test_a_manifest_put_is_tried_again(rig: RigMaker) -> None:
     r.fake.on("PUT", "/manifests/", Answer(503), Answer(hangup=True), PASS)
     r.client.put_manifest("a/b", "v1", manifest)
     assert r.fake.count("PUT") == 3
+
+
+# --- chunks -------------------------------------------------------------------------------------------------
+CHUNKED = Quirks(upload_mode="chunked", chunk_bytes=40_000)
+
+
+@pytest.mark.parametrize("status", [202, 416])
+def test_a_registry_that_holds_more_than_was_sent_starts_over(rig: RigMaker, status: int) -> None:
+    """Somebody else's bytes, or a lie: nothing can be built on it, and it is not tried for ever."""
+    r = rig(quirks=CHUNKED)
+    more = {"Range": "0-77777"}
+    r.fake.always("GET", UPLOADS, Twist(headers=more))
+    r.fake.always("PATCH", UPLOADS, Twist(headers=more) if status == 202 else Answer(416))
+    with fails(ProtocolError, repository="a/b", phase="send blob") as caught:
+        send(r)
+    assert "77778 bytes after 40000" in caught[0].message
+    assert (r.fake.count("POST"), r.fake.count("PATCH")) == (3, 3)
+    assert r.fake.sessions == {}
+
+
+def test_an_upload_without_progress_is_given_up(rig: RigMaker) -> None:
+    """The same chunk fails again and again although the session lives."""
+    r = rig(quirks=CHUNKED)
+    r.fake.on("PATCH", UPLOADS, PASS)
+    r.fake.always("PATCH", UPLOADS, Answer(502))
+    with fails(Unavailable, repository="a/b"):
+        send(r)
+    assert r.fake.count("PATCH") < 20
+    assert r.fake.sessions == {}
+
+
+def test_an_upload_with_hardly_any_progress_is_given_up(rig: RigMaker) -> None:
+    """A byte per request is progress, and still ends."""
+    r = rig(quirks=CHUNKED)
+
+    def one(request: Seen) -> Answer:
+        held = next(iter(r.fake.sessions.values()))
+        held += request.body[: 2 if not held else 1]
+        return Answer(502)
+
+    meddle(r.fake, "PATCH", UPLOADS, *([one] * 400))
+    with pytest.raises(Unavailable):
+        send(r)
+    assert 50 < r.fake.count("PATCH") < 200
+
+
+def test_a_session_that_went_back_is_followed(rig: RigMaker) -> None:
+    """The registry lost a chunk it had confirmed, and says so: it gets it again."""
+    r = rig(quirks=CHUNKED)
+
+    def forget(request: Seen) -> Answer:
+        (held,) = r.fake.sessions.values()
+        del held[10_000:]
+        return Answer(503)
+
+    meddle(r.fake, "PATCH", UPLOADS, None, forget)
+    assert send(r) == 2
+    ranges = [one.headers["Content-Range"] for one in r.fake.seen if one.method == "PATCH"]
+    assert ranges == ["0-39999", "40000-79999", "10000-49999", "50000-89999", "90000-99999"]
+
+
+@pytest.mark.parametrize("quirks", [{"range_is_stale": True}, {"upload_resumes": False}])
+def test_a_session_that_cannot_be_asked_is_started_over(rig: RigMaker, quirks: dict[str, bool]) -> None:
+    """ECR's Range stands still, ACR's sessions are dead after a break: no status is asked for."""
+    r = rig(quirks=replace(CHUNKED, **quirks))
+    r.fake.on("PATCH", UPLOADS, PASS, Answer(502))
+    assert send(r) == 2
+    assert r.fake.count("GET", UPLOADS) == 0
+    assert r.fake.count("POST") == 2
+
+
+def test_a_busy_registry_with_a_long_wait_gives_the_work_back(rig: RigMaker) -> None:
+    """Chunks too are not kept waiting for minutes; the session is closed."""
+    r = rig(quirks=CHUNKED)
+    r.fake.on("PATCH", UPLOADS, PASS, Answer(503, {"Retry-After": "600"}))
+    with fails(Unavailable, delay=600.0):
+        send(r)
+    assert r.fake.sessions == {}
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(507), error(403, "DENIED", "quota exceeded"), Answer(413, {}, b"quota")]
+)
+def test_a_full_registry_is_not_asked_in_another_way(rig: RigMaker, answer: Answer) -> None:
+    """413 for want of room is no reason for smaller chunks."""
+    for quirks in (Quirks(), CHUNKED):
+        r = rig(quirks=quirks)
+        r.fake.always("PUT", UPLOADS, answer)
+        r.fake.always("PATCH", UPLOADS, answer)
+        with fails(Quota, repository="a/b"):
+            send(r)
+        assert r.fake.count("POST") == 1
+
+
+def test_a_way_that_the_operator_wants_is_the_only_one(rig: RigMaker) -> None:
+    """No ladder below a word of his."""
+    r = rig(upload_mode="monolithic")
+    r.fake.always("PUT", UPLOADS, Answer(413))
+    with fails(ProtocolError, status=413):
+        send(r)
+    assert r.fake.count("PATCH") == 0
+
+
+def test_a_registry_that_takes_blobs_in_no_way_is_told_after_three(rig: RigMaker) -> None:
+    """Each way is tried once."""
+    r = rig()
+    r.fake.always("PUT", UPLOADS, Answer(405))
+    r.fake.always("PATCH", UPLOADS, Answer(405))
+    with fails(Denied, status=405):
+        send(r)
+    assert [verb for verb in verbs(r) if verb in {"PUT", "PATCH"}] == ["PUT", "PATCH", "PATCH"]
+    assert r.fake.sessions == {}
+
+
+def test_a_stream_that_exists_once_goes_in_chunks(rig: RigMaker) -> None:
+    """The tee's body is opened once, whatever the way."""
+    r = rig(quirks=CHUNKED)
+    bodies = [Sent(*[DATA[at : at + 7_000] for at in range(0, len(DATA), 7_000)])]
+    r.client.upload_blob("a/b", DIGEST, len(DATA), lambda offset: bodies.pop())
+    assert r.fake.count("PATCH") == 3
+    assert r.fake.holds["a/b"] == {DIGEST}
+
+
+def test_a_commit_that_fails_is_repeated_in_its_session(rig: RigMaker) -> None:
+    """Gigabytes are not sent again because one empty PUT met a gateway in trouble."""
+    r = rig(quirks=CHUNKED)
+    r.fake.on("PUT", UPLOADS, Answer(502), Answer(429, {"Retry-After": "7"}))
+    assert send(r) == 1
+    assert verbs(r) == ["POST", *["PATCH"] * 3, "PUT", "HEAD", "PUT", "HEAD", "PUT"]
+    assert r.sleeps[1:] == [7.0]
+
+
+def test_other_digest_algorithms_are_announced(rig: RigMaker) -> None:
+    """`digest-algorithm` in the POST, for registries that want to hash along."""
+    r = rig()
+    digest = Digest.of(DATA, "sha512")
+    r.fake.always("PUT", UPLOADS, Answer(201))
+    r.client.upload_blob("a/b", digest, len(DATA), Sent(DATA).at)
+    assert r.fake.seen[0].parameters == [("digest-algorithm", "sha512")]
+
+
+def test_sessions_are_left_alone_where_cancelling_wants_more_rights(rig: RigMaker) -> None:
+    """Quay grants nobody the right to delete uploads."""
+    r = rig(quirks=Quirks(cancel_needs_delete=True))
+    r.client.cancel_upload(r.client.start_upload("a/b"))
+    assert verbs(r) == ["POST"]
+
+
+def test_a_blob_that_the_registry_cannot_keep_is_not_sent(rig: RigMaker) -> None:
+    """Known limits are told before gigabytes are on their way."""
+    r = rig(quirks=Quirks(blob_max=len(DATA) - 1))
+    session = r.client.start_upload("a/b")
+    with fails(LimitExceeded, repository="a/b", reference=DIGEST):
+        r.client.upload_blob("a/b", DIGEST, len(DATA), Sent(DATA).at, session)
+    assert verbs(r) == ["POST", "DELETE"]
+    send(r, DATA[1:])
+
+
+def test_other_bytes_after_another_fault_are_sent_once_more(rig: RigMaker) -> None:
+    """A broken connection before does not use up the one retry."""
+    r = rig()
+    r.fake.on("PUT", UPLOADS, Answer(502), error(400, "DIGEST_INVALID"))
+    assert send(r) == 3
+
+
+# --- mount --------------------------------------------------------------------------------------------------
+def test_a_registry_that_grants_no_mounts_is_not_asked(rig: RigMaker) -> None:
+    """One POST, which is the session."""
+    r = rig(quirks=Quirks(mounts="none"))
+    assert r.client.mount_blob("a/b", DIGEST, ["old/x"]) is not None
+    assert [one.query for one in r.fake.seen] == [""]
+
+
+def test_a_busy_registry_ends_the_mount_and_closes_its_session(rig: RigMaker) -> None:
+    """A throttle is nobody's refusal; what was opened is not left behind."""
+    r = rig()
+    r.fake.always("HEAD", "/v2/old/y/", Answer(429, {"Retry-After": "90"}))
+    with fails(Throttled, delay=90.0):
+        r.client.mount_blob("a/b", DIGEST, ["old/x", "old/y"])
+    assert verbs(r) == ["POST", "HEAD", "DELETE"]
+    assert r.fake.sessions == {}
+
+
+@pytest.mark.parametrize("answer", [Answer(403), Answer(404), error(401, "UNAUTHORIZED")])
+def test_a_candidate_that_is_closed_is_passed_over(rig: RigMaker, answer: Answer) -> None:
+    """The next one may be open; the blob's own repository is never one."""
+    r = rig()
+    digest = r.fake.put_blob("old/z", DATA)
+    r.fake.always("HEAD", "/v2/old/y/", answer)
+    assert r.client.mount_blob("a/b", digest, ["a/b", "old/x", "old/y", "old/z"]) is None
+    assert [dict(one.parameters).get("from") for one in r.fake.seen if one.method == "POST"] == [
+        "old/x",
+        "old/z",
+    ]
+    assert r.fake.sessions == {}
+
+
+def test_no_more_candidates_than_are_worth_it(rig: RigMaker) -> None:
+    """As many as the table says, and the session of the first is handed on."""
+    r = rig(quirks=Quirks(mount_candidates=4))
+    assert r.client.mount_blob("a/b", DIGEST, [f"old/{number}" for number in range(9)]) is not None
+    assert verbs(r) == ["POST", "HEAD", "HEAD", "HEAD"]
+    assert len(r.fake.sessions) == 1

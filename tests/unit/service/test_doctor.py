@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from distworker.blobstore.base import BlobStore
@@ -114,15 +115,30 @@ def test_a_login_is_praised_only_where_one_was_used() -> None:
     assert findings(hub=Hub(login=False))["registry hub.example"].detail == "answers, no login used"
 
 
-def test_a_named_docker_config_must_be_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["docker_config", "auth_files"])
+def test_a_named_file_of_logins_must_be_there(tmp_path: Path, key: str) -> None:
     """Steps read a missing one as no login: everything would be asked for anonymously, and nobody told."""
     file = tmp_path / "config.json"
+    named = str(file) if key == "docker_config" else (str(file),)
     ours = config()
-    ours = replace(ours, settings=ours.settings.model_copy(update={"docker_config": str(file)}))
-    assert str(file) in findings(config=ours)["docker config"].detail
-    assert not findings(config=ours)["docker config"].ok
+    ours = replace(ours, settings=ours.settings.model_copy(update={key: named}))
+    assert str(file) in findings(config=ours)["auth file"].detail
+    assert not findings(config=ours)["auth file"].ok
     file.write_text("{}")
-    assert "docker config" not in findings(config=ours)
+    assert "auth file" not in findings(config=ours)
+
+
+def test_a_secret_that_everybody_may_read_is_a_caution(tmp_path: Path) -> None:
+    """Not a fault: a mounted secret of a cluster is like that, and nobody else is in the container."""
+    file = tmp_path / "password"
+    file.write_text("s3cr3t")
+    tables = {"a.example": RegistrySettings(username="u", password_file=str(file))}
+    file.chmod(0o600)
+    assert "secret file" not in findings(config=replace(config(), registries=tables))
+    file.chmod(0o644)
+    check = findings(config=replace(config(), registries=tables))["secret file"]
+    assert (check.ok, "chmod" in check.remedy) == (True, True)
+    assert str(file) in check.detail
 
 
 def test_no_worker_names_both_ways_out() -> None:

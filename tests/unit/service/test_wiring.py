@@ -11,10 +11,11 @@ from pydantic import SecretStr
 from distworker.blobstore.local import LocalStore
 from distworker.blobstore.s3 import S3Store
 from distworker.errors import ConfigInvalid, StateUnavailable
+from distworker.registry.providers import ROWS
 from distworker.service import wiring
 from distworker.service.local import LOCAL_SLOTS
 from distworker.settings import Config, Settings, StoreSettings
-from distworker.settings_registry import RegistrySettings
+from distworker.settings_registry import QuirkSettings, RegistrySettings
 
 
 def config(settings: Settings | None = None, **tables: RegistrySettings) -> Config:
@@ -59,6 +60,47 @@ def test_a_registry_keeps_its_profile() -> None:
     assert profile.token_realms == ("auth.example",)
 
 
+def test_the_table_of_registries_holds_where_the_operator_says_nothing() -> None:
+    """By host or by `provider`; single cells may be set right."""
+    table = RegistrySettings(provider="harbor", quirks=QuirkSettings(page_size=50, chunk_bytes=5 << 20))
+    pool = wiring.build_registries(config(a_example=table, ghcr_io=RegistrySettings()))
+    told = pool.profile("a.example").quirks
+    assert (told.provider, told.list_api, told.page_size, told.chunk_bytes) == (
+        "harbor",
+        "harbor",
+        50,
+        5 << 20,
+    )
+    assert pool.profile("ghcr.io").quirks == ROWS["ghcr"]
+    assert pool.profile("quay.io").quirks == ROWS["quay"]
+
+
+def test_an_upload_mode_that_was_written_beats_the_table() -> None:
+    """Also when it is "auto"."""
+    words = {
+        "ghcr_io": RegistrySettings(upload_mode="auto"),
+        "quay_io": RegistrySettings(upload_mode="chunked"),
+    }
+    pool = wiring.build_registries(config(**words))
+    assert pool.profile("ghcr.io").quirks.upload_mode == "auto"
+    assert pool.profile("quay.io").quirks.upload_mode == "chunked"
+
+
+def test_fewer_transfers_at_once_where_the_table_says_so() -> None:
+    """The operator's number is stronger, the worker's slots are enough for the others."""
+    tables = {
+        "quay_io": RegistrySettings(),
+        "a_example": RegistrySettings(),
+        "b_example": RegistrySettings(provider="quay", max_concurrency=20),
+    }
+    many = Settings(store=StoreSettings(kind="local", folder="/nowhere"), slots=30)
+    pool = wiring.build_registries(config(many, **tables))
+    hosts = ("quay.io", "a.example", "b.example")
+    assert [pool.profile(host).max_concurrency for host in hosts] == [ROWS["quay"].max_concurrency, 30, 20]
+    told = wiring.presence(config(many, **tables))
+    assert told.caps == {"quay.io": ROWS["quay"].max_concurrency, "b.example": 20}
+
+
 def test_presence_tells_caps_and_marks_but_no_secret() -> None:
     """Everyone who reads Redis can read it."""
     table = RegistrySettings(username="u", password=SecretStr("hunter2"), max_concurrency=3)
@@ -74,7 +116,6 @@ def test_local_mode_needs_no_settings_and_reads_the_users_own_logins(
 ) -> None:
     """The wheel alone is enough."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    assert wiring.user_docker_config() == str(tmp_path / "config.json")
     with wiring.build_local(Config(Settings(), {}, {}), tmp_path) as service:
         assert [worker.slots for worker in service.ledger.workers()] == [LOCAL_SLOTS]
 

@@ -210,6 +210,33 @@ def test_a_registry_has_one_table(place: Path, monkeypatch: pytest.MonkeyPatch) 
         ('["a.example"]\nmax_concurrency = 0', "max_concurrency: should be greater than or equal to 1"),
         ('["a.example"]\nusername = "u"', "a username needs one of password"),
         ('["a.example"]\nusername = "u"\npassword = "p"\npassword_env = "P"', "give one of password"),
+        ('["a.example"]\nusername = "u"\nusername_env = "U"\npassword = "p"', "give one of username"),
+        ('["a.example"]\nplain_http = true\nca_file = "x"', "drop plain_http or ca_file"),
+        ('["a.example"]\nlogin = "aws"', "login: should be 'plain', 'ecr', 'google', 'acr' or 'github'"),
+        ('["a.example"]\nrole = "r"', 'role belongs to login = "ecr"'),
+        ('["a.example"]\nlogin = "acr"\nkey_file = "k"', 'key_file belongs to login = "google"'),
+        ('["a.example"]\nlogin = "ecr"\nusername = "u"', "a username needs one of password"),
+        (
+            '["a.example"]\nlogin = "ecr"\nusername = "u"\npassword = "p"\nprofile = "x"',
+            "two accounts; drop one",
+        ),
+        ('["a.example"]\nlogin = "google"\npassword = "p"', "google takes a key_file"),
+        ('["a.example"]\nlogin = "google"\nusername = "me"\nkey_file = "k"', "google takes a key_file"),
+        ('["a.example"]\nlogin = "google"\nusername = "_json_key"', "username _json_key needs key_file"),
+        ('["a.example"]\nlogin = "acr"\ntenant = "t"\nusername = "u"', "acr needs tenant, username"),
+        ('["a.example"]\nlogin = "acr"\nusername = "u"\npassword = "p"', "acr needs tenant, username"),
+        (
+            '["a.example"]\nlogin = "acr"\ntenant = "t"\nusername = "u"\npassword = "p"\ntoken_file = "f"',
+            "acr needs tenant, username",
+        ),
+        (
+            '["a.example".quirks]\npage_siz = 3',
+            "quirks.page_siz: unknown key; did you mean quirks.page_size?",
+        ),
+        ('["a.example".quirks]\nmounts = "all"', "quirks.mounts: should be 'none', 'source' or 'anonymous'"),
+        ('["a.example".quirks]\nchunk_bytes = "1 KiB"', "quirks.chunk_bytes: should be greater than"),
+        ('["a.example".quirks]\napi_host = "https://x"', "quirks.api_host: not a registry host"),
+        ('["a.example"]\nprovider = "harbour"', "provider: should be one of default, docker-hub"),
         ('["https://a.example"]', "not a registry host"),
         ("plain_http = true", "keys belong into a table per registry"),
     ],
@@ -226,6 +253,18 @@ def test_a_wrong_registries_file_says_so(
     assert said in caught.value.message
 
 
+def test_quirks_are_told_apart_from_what_is_not_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes may have units; "auto" counts only when it was written."""
+    quirks = 'quirks = {chunk_bytes = "5 MiB", catalog = false}'
+    text = f'["a.example"]\nupload_mode = "auto"\n{quirks}\n["b.example"]\n'
+    monkeypatch.setenv("DISTWORKER_REGISTRIES", str(_write(place / "registries.toml", text)))
+    told = {host: table.stated for host, table in load().registries.items()}
+    assert told == {
+        "a.example": {"chunk_bytes": 5 << 20, "catalog": False, "upload_mode": "auto"},
+        "b.example": {},
+    }
+
+
 def test_passwords_come_from_three_places(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the file, in a file of its own (final newline dropped), in a variable."""
     _write(place / "secret", "two\n")
@@ -240,6 +279,38 @@ def test_passwords_come_from_three_places(place: Path, monkeypatch: pytest.Monke
     assert found == {"a.example": "one", "b.example": "two", "c.example": "three"}
 
 
+def test_users_come_from_three_places_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GitHub's token has a place of its own."""
+    _write(place / "user", "two\n")
+    monkeypatch.setenv("THREE", "three")
+    monkeypatch.setenv("GITHUB_TOKEN", "token")
+    _write(
+        place / "config/registries.toml",
+        '["a.example"]\nusername="one"\npassword="p"\n'
+        '["b.example"]\nusername_file="../user"\npassword="p"\n'
+        '["c.example"]\nusername_env="THREE"\npassword="p"\n'
+        '["ghcr.io"]\nlogin="github"\n'
+        '["ghcr.io:444"]\nlogin="github"\npassword="own"\n'
+        '["d.example"]\nusername_file="gone"\npassword="p"\n',
+    )
+    tables = load().registries
+    found = [(table.read_username(), table.read_password()) for table in tables.values()]
+    assert found == [("one", "p"), ("two", "p"), ("three", "p"), ("", "token"), ("", "own"), ("", "p")]
+    assert all(table.has_login for table in tables.values())
+
+
+def test_lists_of_files_count_from_their_files_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them; a variable has them as JSON, from the current folder. `docker_config` is the first."""
+    text = 'docker_config = "a.json"\nauth_files = ["b.json", "/c.json"]\ncredential_helpers = ["pass"]\n'
+    config = load(_write(place / "etc/distworker.toml", text))
+    assert config.settings.login_files == (str(place / "etc/a.json"), str(place / "etc/b.json"), "/c.json")
+    assert config.settings.credential_helpers == ("pass",)
+    monkeypatch.setenv("DISTWORKER_AUTH_FILES", '["d.json"]')
+    config = load(_write(place / "etc/distworker.toml", ""))
+    assert config.settings.login_files == ("d.json",)
+    assert config.origins["auth_files"] == "environment DISTWORKER_AUTH_FILES"
+
+
 def test_the_samples_show_the_defaults() -> None:
     """Every line of the samples, uncommented, is accepted; distworker.toml shows what is true anyway."""
     here = Path(__file__).parents[3] / "config"
@@ -248,7 +319,10 @@ def test_the_samples_show_the_defaults() -> None:
     _write(Path("etc"), "")
     shown_there = {key: value for key, value, _ in load("samples/distworker.toml").rows()}
     defaults = {key: value for key, value, _ in load(_write(Path("empty.toml"), "")).rows()}
-    examples = {"broker_url", "docker_config", "registries", "allow_hosts"}
+    examples = {
+        *("broker_url", "docker_config", "auth_files", "credential_helpers", "registries", "allow_hosts"),
+        *("certs_dirs", "hosts_dirs", "registries_conf"),
+    }
     assert {key: value for key, value in shown_there.items() if key not in examples} == {
         key: value for key, value in defaults.items() if key not in examples
     }

@@ -431,9 +431,8 @@ def test_a_refusing_destination_is_one_typed_failure(run: Run) -> None:
     assert not target.repositories["team/app"].tags
 
 
-def test_a_registry_that_sees_its_blobs_late_gets_a_moment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MANIFEST_BLOB_UNKNOWN twice, then it works; nothing is sent again."""
-    monkeypatch.setattr("distworker.steps.publish.LAG", (0.0, 0.0, 0.0))
+def test_a_registry_that_sees_its_blobs_late_is_tried_again(run: Run) -> None:
+    """The client gave up waiting twice, then it works; nothing is sent again."""
     source, target = sites(run)
     content = put(source, "team/app", "1", image(BASE))
     target.lag = 2
@@ -441,20 +440,6 @@ def test_a_registry_that_sees_its_blobs_late_gets_a_moment(run: Run, monkeypatch
     assert outcomes[0]["state"] == "done"
     assert complete(target, "team/app", content)
     assert target.count("upload_blob") == 2
-
-
-@pytest.mark.parametrize(("races", "state"), [(2, "done"), (99, "failed")])
-def test_a_registry_that_trips_over_its_own_links_gets_a_moment(
-    run: Run, monkeypatch: pytest.MonkeyPatch, races: int, state: str
-) -> None:
-    """DIGEST_INVALID for bytes that are right: asked again, but not for ever, and never tagged halfway."""
-    monkeypatch.setattr("distworker.steps.publish.LAG", (0.0, 0.0, 0.0))
-    source, target = sites(run)
-    content = put(source, "team/app", "1", image(BASE))
-    target.races = races
-    outcomes = run.job("j1", copy())
-    assert outcomes[0]["state"] == state
-    assert complete(target, "team/app", content) == (state == "done")
 
 
 def test_a_registry_that_lost_a_blob_gets_it_again(run: Run) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -17,12 +19,14 @@ from distworker.plan.codec import dump_blob
 from distworker.plan.model import BlobMove, Place
 from distworker.registry.client import RegistryPool
 from distworker.registry.profiles import HostProfile
+from distworker.registry.quirks import Quirks
 from distworker.retrying import Backoff
 from distworker.state.base import Claim
 from distworker.state.memory import MemoryLedger
 from distworker.steps import tee
 from distworker.steps.base import Context, Done
 from distworker.steps.download import download
+from distworker.steps.upload import upload
 from tests.fakes.ports import FakeWatch
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_server import Answer, Twist
@@ -84,6 +88,43 @@ def test_one_pass_fills_store_and_destination(
     assert target.holds["copy/app"] == {DIGEST}
     assert (source.blobs_served[DIGEST], target.blobs_taken[DIGEST]) == (len(BLOB), len(BLOB))
     assert context.store.stat(KEY) is not None
+
+
+def test_a_destination_that_wants_chunks_gets_the_one_pass_in_chunks(
+    context: Context, source: FakeRegistry, target: FakeRegistry
+) -> None:
+    """A stream that exists once is cut into chunks as it comes; the source still serves the blob once."""
+    quirks = Quirks(upload_mode="chunked", chunk_bytes=2 * MIB)
+    profiles = {
+        host(source): HostProfile(plain_http=True, private=True),
+        host(target): HostProfile(plain_http=True, private=True, quirks=quirks),
+    }
+    with contextlib.closing(RegistryPool(profiles, sleep=lambda _: None, chunk=MIB)) as pool:
+        answer = download(replace(context, registries=pool), claim(source, target))
+    assert isinstance(answer, Done)
+    assert answer.change.delivered["teed"][1] == "copy/app"
+    assert target.count("PATCH") == 5
+    assert (source.blobs_served[DIGEST], target.blobs_taken[DIGEST]) == (len(BLOB), len(BLOB))
+
+
+def test_a_destination_that_takes_no_whole_put_is_left_to_the_upload_step(
+    context: Context, source: FakeRegistry, target: FakeRegistry
+) -> None:
+    """The pass cannot be repeated in another way; that way is remembered for the step that sends from the
+    store."""
+    target.on("PUT", "/uploads/", Answer(413))
+    answer = download(context, claim(source, target))
+    assert isinstance(answer, Done)
+    assert "teed" not in answer.change.delivered
+    wait_until(lambda: any(request.method == "DELETE" for request in target.seen))
+    place = Place("registry", host(target), "copy/app")
+    move = BlobMove("j1", "default", Place("registry", host(source), "team/app"), DIGEST, len(BLOB))
+    step = upload_spec(move, place, download=True)
+    again = Claim(step.id, "t2", "j1", dump_blob(replace(move, destination=place, proven=True)), 1)
+    target.seen.clear()
+    assert isinstance(upload(context, again), Done)
+    assert [one.method for one in target.seen if "/uploads/" in one.path][:2] == ["POST", "PATCH"]
+    assert source.blobs_served[DIGEST] == len(BLOB)
 
 
 def test_wrong_bytes_never_complete_the_upload(

@@ -244,31 +244,158 @@ def test_types_that_contradict_each_other_or_the_shape_are_refused(document: Any
         parse_manifest(raw(document), header)
 
 
-SIGNED = {
+UNSIGNED = {
     "schemaVersion": 1,
     "name": "library/old",
     "tag": "1",
     "fsLayers": [{"blobSum": str(Digest.of(b"x"))}],
-    "signatures": [{"protected": base64.b64encode(b"{}").decode()}],
 }
+PAYLOAD = json.dumps(UNSIGNED, indent=3).encode()
+
+
+def packed(data: bytes) -> str:
+    """base64url without padding."""
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def signature(length: Any, tail: Any = None) -> dict[str, Any]:
+    """A signature over the first `length` bytes of the body, then `tail`."""
+    protected = {"formatLength": length, "formatTail": packed(PAYLOAD[-2:]) if tail is None else tail}
+    return {"header": {"alg": "ES256"}, "signature": "x", "protected": packed(raw(protected))}
+
+
+def signed(*signatures: Any) -> bytes:
+    """The payload with signatures put in, as libtrust does it."""
+    return PAYLOAD[:-2] + b',\n   "signatures": ' + raw(list(signatures)) + b"\n}"
+
+
+SIGNED = signed(signature(len(PAYLOAD) - 2))
 
 
 @pytest.mark.parametrize(
-    ("document", "header", "digest"),
+    ("data", "header", "digest"),
     [
         (SIGNED, mediatypes.DOCKER_SCHEMA1_SIGNED, None),
         (SIGNED, "application/json", None),
-        (SIGNED, "text/plain", Digest.of(b"the payload, not the body")),
-        ({"schemaVersion": 1}, "", None),
-        (without(SIGNED, "schemaVersion"), "", None),
-        (image(mediaType=mediatypes.DOCKER_SCHEMA1), "", None),
-        (image(), mediatypes.DOCKER_SCHEMA1, None),
+        (SIGNED, "text/plain", Digest.of(PAYLOAD)),
+        (SIGNED, mediatypes.DOCKER_SCHEMA1_SIGNED, Digest.of(PAYLOAD, "sha512")),
+        (signed(*[signature(len(PAYLOAD) - 2)] * 2), "", Digest.of(PAYLOAD)),
+        (PAYLOAD, mediatypes.DOCKER_SCHEMA1, Digest.of(PAYLOAD)),
+        (raw({"schemaVersion": 1}), "", None),
+        (raw(without(UNSIGNED, "schemaVersion")), "", None),
+        (raw(image(mediaType=mediatypes.DOCKER_SCHEMA1)), "", None),
+        (raw(image()), mediatypes.DOCKER_SCHEMA1, None),
     ],
 )
-def test_schema_1_is_refused_by_its_name(document: Any, header: str, digest: Digest | None) -> None:
-    """Also when a signed one does not hash to its digest, which is over its payload."""
+def test_schema_1_is_refused_by_its_name(data: bytes, header: str, digest: Digest | None) -> None:
+    """A signed one goes by the digest of its payload, which is computed; by whatever sign it is known."""
     with pytest.raises(Schema1Unsupported):
-        parse_manifest(raw(document), header, digest)
+        parse_manifest(data, header, digest)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SIGNED.replace(b"library/old", b"library/new"),
+        signed(signature(len(PAYLOAD) - 3)),
+        signed(signature(len(PAYLOAD) - 2), signature(len(PAYLOAD) - 3)),
+        signed(signature(10_000)),
+        signed(signature(-1)),
+        signed(signature(True)),
+        signed(signature("5")),
+        signed(signature(len(PAYLOAD) - 2, tail="*")),
+        signed(signature(len(PAYLOAD) - 2, tail=7)),
+        signed({"protected": packed(b"[]")}),
+        signed({"protected": 5}),
+        signed("text"),
+        PAYLOAD[:-2] + b',"signatures": "x"}',
+        PAYLOAD + b" ",
+        b'{"fsLayers": ',
+        raw(image(x=SIGNED.decode(), signatures=[signature(0, packed(PAYLOAD))])),
+    ],
+)
+def test_a_schema_1_payload_that_is_not_the_asked_one_is_a_mismatch(data: bytes) -> None:
+    """Whatever the signatures claim; they are foreign text like the rest."""
+    with pytest.raises(DigestMismatch):
+        parse_manifest(data, "text/plain", Digest.of(PAYLOAD))
+
+
+def test_a_payload_never_vouches_for_what_stands_around_it() -> None:
+    """A signature may claim to be over any bytes it carries along: such a manifest is refused, never read as
+    the one whose digest was asked for."""
+    wanted = raw(image())
+    forged = raw(UNSIGNED | {"signatures": [signature(0, packed(wanted))]})
+    with pytest.raises(Schema1Unsupported):
+        parse_manifest(forged, mediatypes.OCI_MANIFEST, Digest.of(wanted), mediatypes.OCI_MANIFEST)
+
+
+# --- the type the descriptor states -------------------------------------------------------------------------
+def proven(document: Any, header: str, expected: str) -> str:
+    """The type that comes out when the bytes are those of the descriptor's digest."""
+    data = raw(document)
+    return parse_manifest(data, header, Digest.of(data), expected).media_type
+
+
+@pytest.mark.parametrize(
+    ("document", "header", "expected", "found"),
+    [
+        (image(), mediatypes.DOCKER_MANIFEST, mediatypes.OCI_MANIFEST, mediatypes.OCI_MANIFEST),
+        (image(), mediatypes.DOCKER_SCHEMA1, mediatypes.OCI_MANIFEST, mediatypes.OCI_MANIFEST),
+        (image(), mediatypes.OCI_MANIFEST, mediatypes.DOCKER_MANIFEST, mediatypes.OCI_MANIFEST),
+        (
+            without(image(), "mediaType"),
+            mediatypes.OCI_MANIFEST,
+            mediatypes.DOCKER_MANIFEST,
+            mediatypes.DOCKER_MANIFEST,
+        ),
+        (without(image(), "mediaType"), "text/plain", mediatypes.DOCKER_MANIFEST, mediatypes.DOCKER_MANIFEST),
+        (without(image(), "mediaType"), mediatypes.OCI_MANIFEST, "application/x", mediatypes.OCI_MANIFEST),
+        (without(image(), "mediaType"), "", "application/x", mediatypes.OCI_MANIFEST),
+        ({"any": "thing"}, "", "application/x", "application/x"),
+    ],
+)
+def test_the_descriptor_settles_what_header_and_body_dispute(
+    document: Any, header: str, expected: str, found: str
+) -> None:
+    """Its digest proves that these are the bytes it speaks of (image-spec); body and header agreeing is
+    fine too, and a type nobody knows settles nothing."""
+    assert proven(document, header, expected) == found
+
+
+@pytest.mark.parametrize(
+    ("document", "header", "expected"),
+    [
+        (image(), mediatypes.DOCKER_MANIFEST, ""),
+        (image(), mediatypes.DOCKER_MANIFEST, mediatypes.DOCKER_MANIFEST),
+        (image(), mediatypes.OCI_INDEX, mediatypes.OCI_INDEX),
+        (without(image(), "mediaType"), "", mediatypes.OCI_INDEX),
+        (without(index(), "mediaType"), mediatypes.OCI_INDEX, mediatypes.OCI_MANIFEST),
+    ],
+)
+def test_a_descriptor_cannot_make_one_thing_of_another(document: Any, header: str, expected: str) -> None:
+    """CVE-2021-41190: what the body says of itself, and its shape, must agree."""
+    with pytest.raises(ManifestInvalid):
+        proven(document, header, expected)
+
+
+def test_without_a_digest_the_expected_type_counts_for_nothing() -> None:
+    """Nothing shows that these are the bytes the descriptor speaks of."""
+    with pytest.raises(ManifestInvalid):
+        parse_manifest(raw(image()), mediatypes.DOCKER_MANIFEST, None, mediatypes.OCI_MANIFEST)
+
+
+def test_a_manifest_of_an_unknown_type_may_name_anything_or_nothing() -> None:
+    """What it names is copied; one that names nothing is taken only when a digest shows that it is meant."""
+    strange = {
+        "mediaType": "application/vnd.example.thing",
+        "blobs": [descriptor("b")],
+        "layers": [descriptor()],
+    }
+    manifest = parse_manifest(raw(strange))
+    assert [blob.digest for blob in manifest.blobs] == [Digest.of(b"a"), Digest.of(b"b")]
+    assert proven({"any": "thing"}, "application/vnd.example.thing", "") == "application/vnd.example.thing"
+    with pytest.raises(ManifestInvalid):
+        parse_manifest(raw({"errors": []}), "application/problem+json")
 
 
 # --- what is refused ----------------------------------------------------------------------------------------
@@ -392,7 +519,7 @@ def test_one_digest_with_two_sizes_is_refused() -> None:
 @pytest.mark.parametrize("bracket", [b"[", b'{"a":', b'[{"a":"]",'])
 def test_deep_nesting_ends_at_our_limit_and_not_at_pythons(bracket: bytes) -> None:
     """200,000 levels must not end in a RecursionError, closed or not."""
-    with pytest.raises(LimitExceeded, match="deeper"):
+    with pytest.raises(ManifestInvalid, match="deeper"):
         parse_manifest(bracket * 200_000)
 
 
