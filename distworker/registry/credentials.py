@@ -74,9 +74,9 @@ class Credential:
         return f"Bearer {self.registry_token}"
 
     def secret(self, origin: Origin) -> str:
-        """The bare password, for an API of `origin` that takes it in another form than Basic."""
+        """The bare password, for an API of `origin` that is no registry; "" when the login is a token."""
         self._check(origin)
-        return self.password or self.identity_token
+        return self.password
 
     def refresh_token(self, origin: Origin) -> str:
         """The identity token, for the token server at `origin`."""
