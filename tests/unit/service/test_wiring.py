@@ -123,7 +123,7 @@ def test_certificates_and_mirrors_reach_the_client(tmp_path: Path) -> None:
     assert (profile.mirrors, profile.mirror_tags) == (("m.example/hub",), True)
     assert isinstance(pool.source("a.example"), MirroredClient)
     assert isinstance(pool.source("b.example"), MirroredClient)
-    with pytest.raises(Denied, match="blocks c.example"):
+    with pytest.raises(Denied, match=r"blocks c\.example"):
         pool.client("c.example").ping()
     pool.close()
     plain = wiring.build_registries(config())
