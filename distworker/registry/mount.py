@@ -17,7 +17,6 @@ from distworker.registry.base import UploadSession
 from distworker.registry.blobs import has_blob
 from distworker.registry.call import Call
 from distworker.registry.endpoint import Endpoint
-from distworker.registry.waits import MOUNTS_MAX
 
 #: What a closed source repository looks like; the destination itself may still be open.
 _CLOSED = (AuthRequired, Unauthorized, Denied, RealmRefused)
@@ -34,7 +33,8 @@ def mount_blob(
     """
     mounting = _Mounting(at, repository, digest)
     try:
-        mounted = any(mounting.tries(source) for source in sources[:MOUNTS_MAX])
+        others = [source for source in sources if source != repository]
+        mounted = any(mounting.tries(source) for source in others[: at.quirks.mount_candidates])
         # Quay refuses it, distribution takes it for a plain POST; only some grant it.
         mounted = mounted or (anonymous and mounting.post(""))
     except BaseException:
@@ -58,8 +58,6 @@ class _Mounting:
 
     def tries(self, source: str) -> bool:
         """Try one repository; True when it worked."""
-        if source == self._repository:
-            return False
         self._asked += 1
         return (self._asked == 1 or self._shows(source)) and self.post(source)
 

@@ -34,6 +34,10 @@ class HostProfile:
     "auto" also replaces the one of `quirks`. `token_realms`: `host[:port]` of token servers that may be given
     this host's credential although they are another origin. `quirks`: how this registry differs from the
     specification; code asks these.
+
+    `client_cert`, `client_key`: PEM files of the certificate that is shown to the registry itself and to the
+    named token servers; one file may hold both. `mirrors`: `host[:port][/prefix]` of servers to read from
+    first, in order. `mirror_tags`: these may also say what a tag means.
     """
 
     plain_http: bool = False
@@ -43,11 +47,18 @@ class HostProfile:
     max_concurrency: int = 4
     upload_mode: UploadMode = "auto"
     token_realms: tuple[str, ...] = ()
+    client_cert: str = ""
+    client_key: str = ""
+    mirrors: tuple[str, ...] = ()
+    mirror_tags: bool = False
     quirks: Quirks = field(default_factory=Quirks)
 
     def __post_init__(self) -> None:
-        if self.upload_mode not in ("auto", self.quirks.upload_mode):
-            object.__setattr__(self, "quirks", replace(self.quirks, upload_mode=self.upload_mode))
+        if self.upload_mode != "auto":
+            # The operator's word, so it stays when the product is recognised later.
+            said = self.quirks.said | {"upload_mode"}
+            quirks = replace(self.quirks, upload_mode=self.upload_mode, said=said)
+            object.__setattr__(self, "quirks", quirks)
 
 
 def canonical_host(host: str) -> str:

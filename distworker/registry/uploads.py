@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from distworker.digest import Digest
-from distworker.errors import DigestMismatch
+from distworker.errors import DigestMismatch, LimitExceeded
 from distworker.registry import commit, mount, sessions
 from distworker.registry.base import BodyFactory, UploadSession
 from distworker.registry.blobs import has_blob
@@ -40,6 +40,7 @@ class _Blob:
     tried: set[Way] = field(default_factory=set)
     broke: list[int] = field(default_factory=list)  #: bytes at which whole PUTs broke off
     failures: int = 0
+    mismatches: int = 0  #: of those, the registry's word that it got other bytes
 
 
 class Uploader:
@@ -62,8 +63,10 @@ class Uploader:
 
         Raises:
             DigestMismatch: the registry got other bytes, twice. UploadSessionLost: it kept forgetting the
-            session, or the body exists only once and is used up. Denied, Quota, Throttled, …: why it refused.
+            session, or the body exists only once and is used up. LimitExceeded: it is known to keep no blob
+            as large. Denied, Quota, Throttled, …: why it refused.
         """
+        self._check_size(repository, digest, size, session)
         with contextlib.closing(Source(body, size)) as source:
             blob = _Blob(repository, digest, source, self._ways.choose(size), session)
             while True:
@@ -71,6 +74,17 @@ class Uploader:
                 if blob.session is None or self._turn(blob, blob.session):
                     return
                 blob.session = None
+
+    def _check_size(self, repository: str, digest: Digest, size: int, session: UploadSession | None) -> None:
+        most = self._at.quirks.blob_max
+        if most and size > most:
+            if session:
+                self.cancel(session)
+            where = self._at.where("start upload", repository, digest)
+            raise LimitExceeded(
+                f"{where}: the blob has {size} bytes; {self._at.registry} keeps none above {most}",
+                **where.fields,
+            )
 
     def _open(self, blob: _Blob) -> UploadSession | None:
         """A session; None when the registry gave what it has in a repository of its own choice."""
@@ -121,14 +135,15 @@ class Uploader:
         """Does the registry hold the blob after all? A commit may end just after its reply broke, so it is
         asked twice. Raises when enough was tried.
         """
+        error = unclear.error
         blob.failures += 1
+        blob.mismatches += isinstance(error, DigestMismatch)
         if has_blob(self._at, blob.repository, blob.digest):
             return True
-        error = unclear.error
         self._sleep(BACKOFF.delay(blob.failures) if error.delay is None else error.delay)
         if unclear.stored and has_blob(self._at, blob.repository, blob.digest):
             return True
-        if blob.failures >= SESSIONS_MAX or (blob.failures > 1 and isinstance(error, DigestMismatch)):
+        if blob.failures >= SESSIONS_MAX or blob.mismatches > 1:
             raise error
         if blob.way == WHOLE and blob.source.position < blob.source.size:
             blob.broke.append(blob.source.position)

@@ -21,7 +21,7 @@ from distworker.errors import DistworkerError
 from distworker.plan.model import JobRequest
 from distworker.registry.addresses import AddressPolicy, Allowed, kind_of
 from distworker.registry.client import Client, RegistryPool
-from distworker.registry.credentials import ConfiguredCredentials, Login
+from distworker.registry.credentials import ConfiguredCredentials, Login, Way
 from distworker.registry.profiles import HostProfile
 from distworker.registry.quirks import Quirks
 from distworker.registry.sharedtokens import Vault
@@ -105,7 +105,7 @@ class World:
     def pool(
         self,
         *,
-        logins: Mapping[str, tuple[str, str]] | None = None,
+        logins: Mapping[str, tuple[str, str] | Way] | None = None,
         identity: str = "",
         trust: bool = True,
         allow: tuple[str, ...] = (),
@@ -114,9 +114,9 @@ class World:
         vault: Vault | None = None,
         **profile: Any,
     ) -> RegistryPool:
-        """Clients that never wait. `logins`: host to user and password. `trust`: `auth.example` is named as
-        token server. `allow`: the operator's `allow_hosts`. `vault`: what several pools share. Other words go
-        to every host's profile or quirks.
+        """Clients that never wait. `logins`: host to user and password, or another way. `trust`:
+        `auth.example` is named as token server. `allow`: the operator's `allow_hosts`. `vault`: what several
+        pools share. Other words go to every host's profile or quirks.
         """
         kinks = {name: profile.pop(name) for name in list(profile) if name in QUIRKS}
         made = {
@@ -124,15 +124,15 @@ class World:
                 **{
                     "ca_file": str(self._authority.ca_file),
                     "token_realms": (AUTH,) if trust else (),
-                    "quirks": Quirks(**kinks),
+                    "quirks": Quirks(**kinks, said=frozenset(kinks)),
                     **profile,
                 }
             )
             for host in (*ADDRESSES, *(logins or {}))
         }
-        entries = {
-            host: Login((host,), user, password, identity_token=identity)
-            for host, (user, password) in (logins or {}).items()
+        entries: dict[str, Way] = {
+            host: Login((host,), *way, identity_token=identity) if isinstance(way, tuple) else way
+            for host, way in (logins or {}).items()
         }
         pool = RegistryPool(
             made,

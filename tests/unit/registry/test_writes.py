@@ -15,6 +15,7 @@ from distworker.errors import (
     DigestMismatch,
     DistworkerError,
     InternalError,
+    LimitExceeded,
     ProtocolError,
     Quota,
     RedirectRefused,
@@ -276,9 +277,10 @@ def test_a_registry_that_holds_more_than_was_sent_starts_over(rig: RigMaker, sta
     more = {"Range": "0-77777"}
     r.fake.always("GET", UPLOADS, Twist(headers=more))
     r.fake.always("PATCH", UPLOADS, Twist(headers=more) if status == 202 else Answer(416))
-    with fails(ProtocolError, repository="a/b", phase="send blob"):
+    with fails(ProtocolError, repository="a/b", phase="send blob") as caught:
         send(r)
-    assert r.fake.count("POST") == 3
+    assert "77778 bytes after 40000" in caught[0].message
+    assert (r.fake.count("POST"), r.fake.count("PATCH")) == (3, 3)
     assert r.fake.sessions == {}
 
 
@@ -410,6 +412,23 @@ def test_sessions_are_left_alone_where_cancelling_wants_more_rights(rig: RigMake
     assert verbs(r) == ["POST"]
 
 
+def test_a_blob_that_the_registry_cannot_keep_is_not_sent(rig: RigMaker) -> None:
+    """Known limits are told before gigabytes are on their way."""
+    r = rig(quirks=Quirks(blob_max=len(DATA) - 1))
+    session = r.client.start_upload("a/b")
+    with fails(LimitExceeded, repository="a/b", reference=DIGEST):
+        r.client.upload_blob("a/b", DIGEST, len(DATA), Sent(DATA).at, session)
+    assert verbs(r) == ["POST", "DELETE"]
+    send(r, DATA[1:])
+
+
+def test_other_bytes_after_another_fault_are_sent_once_more(rig: RigMaker) -> None:
+    """A broken connection before does not use up the one retry."""
+    r = rig()
+    r.fake.on("PUT", UPLOADS, Answer(502), error(400, "DIGEST_INVALID"))
+    assert send(r) == 3
+
+
 # --- mount --------------------------------------------------------------------------------------------------
 def test_a_registry_that_grants_no_mounts_is_not_asked(rig: RigMaker) -> None:
     """One POST, which is the session."""
@@ -443,8 +462,8 @@ def test_a_candidate_that_is_closed_is_passed_over(rig: RigMaker, answer: Answer
 
 
 def test_no_more_candidates_than_are_worth_it(rig: RigMaker) -> None:
-    """Four at most, and the session of the first is handed on."""
-    r = rig()
+    """As many as the table says, and the session of the first is handed on."""
+    r = rig(quirks=Quirks(mount_candidates=4))
     assert r.client.mount_blob("a/b", DIGEST, [f"old/{number}" for number in range(9)]) is not None
     assert verbs(r) == ["POST", "HEAD", "HEAD", "HEAD"]
     assert len(r.fake.sessions) == 1

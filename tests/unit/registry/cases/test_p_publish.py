@@ -574,6 +574,13 @@ def test_a_registry_that_does_not_delete_says_so(world: World, answer: Answer) -
         world.client(quirks=Quirks(tag_deletes=True)).delete_tag(NAME, "v1")
 
 
+def test_a_registry_that_is_known_not_to_delete_is_not_asked(world: World) -> None:
+    """The table spares the request."""
+    with world.fails(Denied, phase="delete manifest"):
+        world.client(quirks=Quirks(manifest_deletes=False)).delete_manifest(NAME, Digest.of(b"x"))
+    assert world.reg.seen == []
+
+
 def test_a_web_server_that_knows_no_such_page_deleted_nothing(world: World) -> None:
     """404 without a registry behind it is no success."""
     world.reg.always("DELETE", "/manifests/", Answer(404))

@@ -24,6 +24,7 @@ from distworker.mediatypes import OCI_MANIFEST
 from distworker.registry import waits
 from distworker.registry.base import Body
 from distworker.registry.client import Client
+from distworker.registry.credentials import Credential, Login
 from distworker.registry.learned import MemoryFacts
 from distworker.registry.quirks import Quirks
 from distworker.registry.sessions import next_byte
@@ -166,6 +167,26 @@ def test_u03_location_other_host(world: World, location: str, kind: type[Distwor
         assert {one.authorization for one in world.evil.seen} <= {""}
 
 
+def test_u03_no_token_is_made_for_another_host(world: World) -> None:
+    """A Location elsewhere is its own permission: the token server is asked for the registry alone."""
+    # Given a registry with tokens that points uploads to its storage
+    world.reg.tokens = world.auth
+    world.reg.always("POST", UPLOADS, Twist(headers={"Location": "https://store.example/up?x=SECRET"}))
+    world.store.always("PATCH", "/up", Answer(202))
+    world.store.always("PUT", "/up", Answer(201))
+    world.store.always("DELETE", "/up", Answer(204))
+    client = world.client(login=LOGIN, upload_mode="patch")
+    # When a blob is sent there, and a session closed
+    send(client)
+    client.cancel_upload(client.start_upload(NAME))
+    # Then one token was made, for this repository, and none was shown
+    assert [value for one in world.auth.seen for name, value in one.parameters if name == "scope"] == [
+        "repository:team/app:pull,push"
+    ]
+    assert [one.method for one in world.store.seen] == ["PATCH", "PUT", "DELETE"]
+    assert {one.authorization for one in world.store.seen} == {""}
+
+
 @pytest.mark.parametrize("least", ["", "60000", str(10 << 40)], ids=["own size", "minimum", "absurd"])
 def test_u04_chunked_moving_location(world: World, monkeypatch: pytest.MonkeyPatch, least: str) -> None:
     """Chunks follow the newest Location, are as large as the registry wants, and never absurdly so."""
@@ -298,7 +319,8 @@ def test_u09_token_expired_at_commit(world: World, mode: Any) -> None:
     def expire(request: Seen) -> None:
         world.auth.issued.clear()
 
-    client = world.client(login=LOGIN, quirks=Quirks(upload_mode=mode, chunk_bytes=CHUNK))
+    said = frozenset({"upload_mode", "chunk_bytes"})  # else the token server's name would choose
+    client = world.client(login=LOGIN, quirks=Quirks(upload_mode=mode, chunk_bytes=CHUNK, said=said))
     session = client.start_upload(NAME)
     world.auth.seen.clear()
     posts = len(sent(world.reg, "POST"))
@@ -320,6 +342,50 @@ def test_u09_token_expired_at_commit(world: World, mode: Any) -> None:
         assert [one.headers["Content-Length"] for one in puts] == ["0", "0"]
         assert len(sent(world.reg, "PATCH")) == (3 if mode == "chunked" else 1)
     assert (len(sent(world.reg, "POST")), len(world.auth.seen)) == (posts, 1)
+    assert arrived(world.reg)
+
+
+class _Minted:
+    """A login that is made anew when the registry says that it is over."""
+
+    hosts = ("reg.example",)
+
+    def __init__(self) -> None:
+        self.made = 1
+
+    @property
+    def password(self) -> str:
+        return f"SECRET-{self.made}"
+
+    def open(self, host: str, key: str) -> Credential:
+        return Login(self.hosts, "AWS", self.password).open(host, key)
+
+    def refused(self, host: str, credential: Credential) -> None:
+        self.made += 1
+
+
+@pytest.mark.parametrize("mode", ["monolithic", "patch", "chunked"])
+def test_u09_login_expired_at_commit_is_told_by_403(world: World, mode: Any) -> None:
+    """ECR answers 403 when a login is over: a new one is made, and only the commit is repeated."""
+    # Given a registry whose login ends at the closing PUT, and that says so as ECR does
+    minted = _Minted()
+    world.reg.user, world.reg.password = "AWS", minted.password
+
+    def expire(request: Seen) -> Answer:
+        world.reg.password = "SECRET-2"
+        return error(403, "DENIED", "Your authorization token has expired. Reauthenticate and try again.")
+
+    meddle(world.reg, "PUT", UPLOADS, expire)
+    said = frozenset({"upload_mode", "chunk_bytes"})
+    quirks = Quirks(upload_mode=mode, chunk_bytes=CHUNK, said=said)
+    client = world.pool(logins={"reg.example": minted}, quirks=quirks).client("reg.example")
+    # When a blob is sent
+    opened = send(client)
+    # Then one login was made, and a commit without a body sends no byte twice
+    assert minted.made == 2
+    assert opened == ([0, 0] if mode == "monolithic" else [0])
+    assert len(sent(world.reg, "PUT")) == 2
+    assert len(sent(world.reg, "PATCH")) == {"monolithic": 0, "patch": 1, "chunked": 3}[mode]
     assert arrived(world.reg)
 
 
