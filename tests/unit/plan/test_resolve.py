@@ -174,7 +174,7 @@ def test_entries_that_are_blobs_count_as_well(monkeypatch: pytest.MonkeyPatch) -
     root = index_of(("application/x-thing", b"one"), ("application/x-thing", b"two"))
     asked: list[Descriptor] = []
     with pytest.raises(LimitExceeded):
-        walk(root.manifest, lambda child: asked.append(child))
+        walk(root.manifest, asked.append)
     assert len(asked) == 2
 
 
