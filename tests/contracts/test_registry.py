@@ -349,12 +349,13 @@ def test_blobs_behind_a_real_storage_are_read_by_redirect(tmp_path: Path, swift:
 
 
 @pytest.mark.servers
-def test_a_large_blob_streams_both_ways_in_little_memory(tmp_path: Path) -> None:
-    """512 MiB up and down again; the traced peak of the client stays under 16 MiB."""
+@pytest.mark.parametrize("mode", ["auto", "chunked"])
+def test_a_large_blob_streams_both_ways_in_little_memory(tmp_path: Path, mode: UploadMode) -> None:
+    """512 MiB up (in one PUT or in chunks) and down again; the client's traced peak stays under 16 MiB."""
     body = Pieces(512 * MIB)
     digest = body.digest
     with DockerRegistry(tmp_path / "registry") as server:
-        pool = pool_for(server.host, "", ())
+        pool = pool_for(server.host, "", (), mode)
         registry = pool.client(server.host)
         tracemalloc.start()
         try:
