@@ -137,6 +137,19 @@ def test_a_lost_session_is_started_over_with_a_fresh_body(rig: RigMaker, lost: A
     assert r.fake.seen[-1].body == DATA
 
 
+def test_a_commit_that_ends_a_moment_after_its_reply_broke_is_found(rig: RigMaker) -> None:
+    """The blob shows at the second look: it is not sent again."""
+    r = rig()
+    r.fake.on("PUT", UPLOADS, Answer(502))
+
+    def ends(request: Seen) -> None:
+        r.fake.put_blob("a/b", DATA)
+
+    meddle(r.fake, "HEAD", "/blobs/", None, ends)
+    assert send(r) == 1
+    assert verbs(r) == ["POST", "PUT", "HEAD", "HEAD"]
+
+
 def test_a_registry_that_keeps_hanging_up_is_given_up(rig: RigMaker) -> None:
     """The same for broken connections."""
     r = rig()
