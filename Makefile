@@ -9,14 +9,15 @@ LOCKS := deploy/locks
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo-tools swift test test-fast live check lint types contracts format demo bench wheel locks clean
+.PHONY: help setup tools demo-tools swift test test-fast live check lint types contracts format coverage fuzz mutate \
+    demo bench wheel locks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: tools $(VENV)/installed $(SWIFT)/installed ## set up everything that test and demo need
 
-test: setup check ## run every check and every test, the ones on real servers too
+test: setup check coverage ## run every check and every test, the ones on real servers too
 	$(BIN)/python -m pytest -p tests.no_skips
 
 test-fast: $(VENV)/installed check ## run the checks and the tests that need no server
@@ -41,6 +42,15 @@ format: $(VENV)/installed ## put the code into its usual format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+coverage: $(VENV)/installed ## measure what the tests run of the registry client; too little is a failure
+	@$(BIN)/python -m tests.coverage_gate
+
+fuzz: $(VENV)/installed ## feed changed inputs to every parser of foreign text (FUZZ_SECONDS=600)
+	@$(BIN)/python -m tests.fuzz
+
+mutate: $(VENV)/installed ## change the riskiest modules and list what no test notices (MUTATE=blobs,uploads)
+	@$(BIN)/python -m tests.mutate
+
 demo: demo-tools $(VENV)/installed $(SWIFT)/installed ## migrate sample images between two real registries (ONCE=1: then stop)
 	@$(BIN)/python -m deploy.demo
 
@@ -59,7 +69,7 @@ locks: ## resolve the dependencies anew (needs uv and the network)
 	done
 
 clean: ## remove environments, caches and everything made
-	rm -rf $(VENV) $(SWIFT) build dist .demo .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(SWIFT) build dist .demo .bench .mutate .coverage-registry* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 swift: $(SWIFT)/installed ## install the S3 server of test and demo into its own environment

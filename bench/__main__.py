@@ -5,6 +5,8 @@
     BENCH_BLOBS       number of small layers, 200 unless given
     BENCH_BLOB_KIB    size of each, 1024 unless given
     BENCH_BUSY_MIB    size of the four large layers that show a busy worker's memory, 256 unless given
+    BENCH_CLIENT_MIB  size of the blob that the registry client moves alone, 2048 unless given
+    BENCH_ONLY        names of cases (big, many, busy, client) separated by commas, all unless given
     BENCH_DIR         where everything is kept while it runs, a temporary folder unless given
 
 Only the client's CPU is counted (command line and worker), not that of registries and stores; wall and CPU
@@ -20,7 +22,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from bench.cases import Case, cases, push
+from bench.cases import CLIENT, MIB, Case, cases, push
+from bench.client import measure
 from bench.contenders import BUSY, CONTENDERS, Result, once
 from bench.measure import RunFailed
 from deploy.demo.processes import ServerFailed, stop_on_signals
@@ -38,14 +41,29 @@ def main() -> int:
         try:
             folder = Path(name)
             with DockerRegistry(folder / "source") as source:
-                for case in cases():
+                for case in filter(_wanted, cases()):
                     push(case, source.host, folder)
                     results = _measure(case, source.host, folder / "run", rounds)
                     _print(case, results, rounds)
+            if _wanted(CLIENT):
+                _print_client(folder)
         except (RunFailed, ServerFailed) as error:
             print(f"bench failed: {error}", file=sys.stderr, flush=True)
             return 1
     return 0
+
+
+def _wanted(case: Case) -> bool:
+    only = os.environ.get("BENCH_ONLY")
+    return not only or case.name in only.split(",")
+
+
+def _print_client(folder: Path) -> None:
+    """The registry client by itself; its peak is that of a process which does nothing else."""
+    print(f"\n{CLIENT.text}", flush=True)
+    _row(("", "wall s", "", "cpu s", "", "peak MiB"))
+    for name, cost in measure(folder, CLIENT.size // MIB).items():
+        _row((name, f"{cost.wall:.2f}", "", f"{cost.cpu:.2f}", "", f"{cost.peak / MIB:.0f}"))
 
 
 def _measure(case: Case, host: str, folder: Path, rounds: int) -> dict[str, list[Result]]:
@@ -83,7 +101,7 @@ def _print(case: Case, results: dict[str, list[Result]], rounds: int) -> None:
 def _row(cells: tuple[str, ...]) -> None:
     first, *rest = (
         cell.ljust(w) if not i else cell.rjust(w)
-        for i, (cell, w) in enumerate(zip(cells, WIDTHS, strict=True))
+        for i, (cell, w) in enumerate(zip(cells, WIDTHS, strict=False))
     )
     print(first + "".join(rest), flush=True)
 

@@ -30,6 +30,11 @@ class Case:
         return f"bench/{self.name}:1"
 
 
+#: Not an image: one blob, moved by the registry client alone.
+CLIENT_MIB = int(os.environ.get("BENCH_CLIENT_MIB") or 2048)
+CLIENT = Case("client", f"the client alone, one blob of {CLIENT_MIB} MiB", 1, CLIENT_MIB * MIB)
+
+
 def cases() -> list[Case]:
     """The two of the goal, and one for memory, which does not depend on size; the variables change sizes."""
     image = int(os.environ.get("BENCH_IMAGE_MIB") or 1024)

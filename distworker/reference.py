@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from distworker.digest import Digest
-from distworker.errors import InvalidReference
+from distworker.errors import InvalidReference, UnsupportedDigest
 
 DEFAULT_HOST: Final = "docker.io"
 DEFAULT_TAG: Final = "latest"
@@ -58,7 +58,7 @@ class Reference:
             parse_host(host),
             parse_repository(_official(host, repository)),
             parse_tag(tag) if colon else "",
-            Digest.parse(digest) if at else None,
+            _parse_digest(digest) if at else None,
         )
 
     @property
@@ -102,6 +102,15 @@ class Reference:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest is not None else ""
         return f"{self.name}{tag}{digest}"
+
+
+def needs_configuring(host: str) -> bool:
+    """Is `host` (of a parsed reference) a single label, such as `localhost` or `2130706433:80`?
+
+    What such a name means depends on whose resolver is asked (search domains, numbers that are addresses), so
+    a service goes there only when its operator named it.
+    """
+    return "." not in host and not host.startswith("[")
 
 
 def parse_host(text: str) -> str:
@@ -164,6 +173,15 @@ def parse_tag(text: str) -> str:
             field="tag",
         )
     return text
+
+
+def _parse_digest(text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except UnsupportedDigest:
+        pass
+    # The digest's own sentence names the algorithm, which here is what a person typed after an @.
+    raise UnsupportedDigest("the digest's algorithm is not supported; use sha256 or sha512", field="digest")
 
 
 def _check_text(text: object) -> None:

@@ -55,7 +55,10 @@ DEFAULT: Final = "default"
 _MIB: Final = 1024 * 1024
 _SECRET_MIN: Final = 16
 #: Keys whose value is a path: relative ones in a file count from that file's folder.
-_PATHS: Final = ("registries", "docker_config", "auth_files", "store.folder", *REGISTRY_PATHS)
+_PATHS: Final = (
+    *("registries", "docker_config", "auth_files", "certs_dirs", "hosts_dirs", "registries_conf"),
+    *("store.folder", *REGISTRY_PATHS),
+)
 
 
 def _redis(value: str) -> str:
@@ -126,6 +129,9 @@ class Settings(BaseSettings):
     credential_helpers: tuple[str, ...] = ()
     registries: str = ""
     allow_hosts: tuple[str, ...] = ()
+    certs_dirs: tuple[str, ...] = ()
+    hosts_dirs: tuple[str, ...] = ()
+    registries_conf: str = ""
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
 

@@ -17,12 +17,15 @@ from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, Sec
 
 from distworker.errors import InvalidReference
 from distworker.limits import MANIFEST_MAX_PULL
-from distworker.reference import parse_host
+from distworker.reference import parse_host, parse_repository
 from distworker.registry.providers import ROWS
 from distworker.registry.quirks import CreateFirst, ListAPI, MountMode, UploadMode
 
 #: Keys of a table whose value is a path: relative ones count from the file's folder.
-REGISTRY_PATHS: Final = ("ca_file", "username_file", "password_file", "key_file", "token_file")
+REGISTRY_PATHS: Final = (
+    *("ca_file", "client_cert", "client_key"),
+    *("username_file", "password_file", "key_file", "token_file"),
+)
 #: The variable in which GitHub's workflows keep their token.
 GITHUB_VARIABLE: Final = "GITHUB_TOKEN"
 #: Users under which Google takes a key file itself as the password.
@@ -54,6 +57,18 @@ def proxy_url(value: str) -> str:
     parts = urlsplit(with_port(value))
     if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
         raise ValueError("expected a URL such as http://proxy.example.com:3128")
+    return value
+
+
+def mirror_place(value: str) -> str:
+    """`value`, which names a mirror: `host[:port]`, and perhaps what stands there before repository names."""
+    host, _, prefix = value.partition("/")
+    try:
+        parse_host(host)
+        if prefix:
+            parse_repository(prefix)
+    except InvalidReference:
+        raise ValueError("expected host[:port] or host[:port]/prefix, without a scheme") from None
     return value
 
 
@@ -126,6 +141,10 @@ class RegistrySettings(Strict):
     plain_http: bool = False
     private: bool = False
     ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    mirrors: tuple[Annotated[str, AfterValidator(mirror_place)], ...] = ()
+    mirror_tags: bool = False
     proxy: Annotated[str, AfterValidator(proxy_url)] = Field(default="", repr=False)
     max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
     upload_mode: UploadMode = "auto"
@@ -151,14 +170,21 @@ class RegistrySettings(Strict):
             raise ValueError("give one of password, password_file and password_env")
         if sum(self._usernames) > 1:
             raise ValueError("give one of username, username_file and username_env")
-        if self.plain_http and self.ca_file:
-            raise ValueError("plain_http has no certificate to check: drop plain_http or ca_file")
         for key, login in _OF_LOGIN.items():
             if getattr(self, key) and self.login != login:
                 raise ValueError(f'{key} belongs to login = "{login}"; drop one of the two')
         fault = self._login_fault()
         if fault:
             raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _certificates(self) -> Self:
+        if self.plain_http and (self.ca_file or self.client_cert):
+            name = "ca_file" if self.ca_file else "client_cert"
+            raise ValueError(f"plain_http has no certificate to check: drop plain_http or {name}")
+        if self.client_key and not self.client_cert:
+            raise ValueError("client_key belongs to a certificate: give client_cert too")
         return self
 
     @property

@@ -121,11 +121,21 @@ class StoreEnd:
         return f"{self.host}/{self.repository}{'@' if ':' in reference else ':'}{reference}"
 
 
-def open_end(registries: Registries, store: BlobStore, tenant: str, place: Place, token: str = "") -> End:
-    """The end that `place` names; `token` marks what is written into the store."""
+def open_end(
+    registries: Registries,
+    store: BlobStore,
+    tenant: str,
+    place: Place,
+    token: str = "",
+    *,
+    source: bool = False,
+) -> End:
+    """The end that `place` names; `token` marks what is written into the store. `source`: it is only read
+    from, so mirrors may answer; what is written is never looked for there."""
     if place.kind == STORE:
         return StoreEnd(store, tenant, place, token)
-    return RegistryEnd(registries.client(place.host, place.credential), place.repository)
+    find = registries.source if source else registries.client
+    return RegistryEnd(find(place.host, place.credential), place.repository)
 
 
 def in_store(store: BlobStore, tenant: str, digest: Digest, size: int) -> bool:

@@ -31,8 +31,16 @@ _METADATA: Final = frozenset(
 )
 #: The prefix that carries a public IPv4 address in its last 32 bits (RFC 6052).
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-#: Private whatever `ipaddress` of this Python says: local NAT64 (RFC 8215), Teredo, old site-local addresses.
-_INNER: Final = tuple(ipaddress.ip_network(text) for text in ("64:ff9b:1::/48", "2001::/32", "fec0::/10"))
+#: Private whatever `ipaddress` of this Python says: local NAT64 (RFC 8215), Teredo, old site-local addresses,
+#: both old forms of IPv4 inside IPv6 (RFC 4291 2.5.5.1, RFC 2765), segment routing (RFC 9602), documentation
+#: (RFC 9637), and the relays of 6to4 (RFC 7526).
+_INNER: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        *("64:ff9b:1::/48", "2001::/32", "fec0::/10", "::/96", "::ffff:0:0:0/96", "5f00::/16", "3fff::/20"),
+        "192.88.99.0/24",
+    )
+)
 #: Addresses that no socket of ours has a reason to open, whoever allows it.
 _NEVER: Final = (
     *(ipaddress.ip_network(text) for text in ("0.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32")),

@@ -72,6 +72,7 @@ class Authenticator:
         self.get_only: set[str] = set()  # realms that do not know the POST form
         self._logins = logins
         self._known: Challenge | None = None
+        self._recalled = False
         self._accepted: set[str] = set()
         self._lock = threading.Lock()
 
@@ -88,21 +89,26 @@ class Authenticator:
 
     @property
     def known(self) -> Challenge | None:
-        """The challenge last chosen, used to log in before being asked."""
+        """The challenge last chosen, here or by another process, used to log in before being asked."""
+        if self._known is None and not self._recalled:
+            self._recalled = True
+            self._known = self.cache.recall(str(self.registry))
         return self._known
 
     def remember(self, chosen: Challenge) -> None:
         """Log in like this from now on."""
-        self._known = chosen
+        before, self._known = self._known, chosen
+        if before is None or _facts(before) != _facts(chosen):
+            self.cache.learn(str(self.registry), chosen)
 
     def learned(self, where: Where) -> Challenge | None:
         """The challenge to go by after a 401 that names none: the known one, or what `/v2/` says (old GCR
         challenges only there).
         """
-        if self._known is None:
+        if self.known is None:
             _, challenges = self.wire.probe("", where)
             return choose(challenges)
-        return self._known
+        return self.known
 
     # --- which logins work --------------------------------------------------------------------------------
     def check_not_refused(self, credential: Credential | None, where: Where, *, ask: bool = True) -> None:
@@ -144,6 +150,11 @@ class Authenticator:
 
     def _name(self, credential: Credential) -> str:
         return f"{self.registry} {credential.fingerprint}"
+
+
+def _facts(challenge: Challenge) -> tuple[str, str, str]:
+    """What of a challenge is about the registry and not about the request."""
+    return challenge.scheme, challenge.realm, challenge.service
 
 
 def unauthorized(where: Where, *, retry: bool | None = None) -> Unauthorized:

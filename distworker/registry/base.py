@@ -158,3 +158,9 @@ class Registries(Protocol):
     def client(self, host: str, credential: str = "") -> Registry:
         """`host` as in a parsed reference; `credential` an id of the operator's, `""` for the host's own."""
         ...
+
+    def source(self, host: str, credential: str = "") -> Registry:
+        """The same, only to read from: where the operator named mirrors, they may answer in its place. With a
+        credential of its own it is always the registry itself, because a mirror would not ask for it.
+        """
+        ...

@@ -190,6 +190,14 @@ class Reply:
         """This reply as a typed error; `reason` says what was expected instead."""
         return faults.from_status(self, reason, time.time())
 
+    def complaint(self, body: bytes) -> TransferError | None:
+        """The error that an already read `body` spells although the status says that all is well."""
+        problem = faults.read_problem(body) if b'"errors"' in body[:ERROR_BODY_MAX] else faults.Problem()
+        if not problem.code:
+            return None
+        self._problem = problem
+        return faults.default_delay(faults.located(self.error(), self.where), time.time())
+
     def close(self) -> None:
         """Give the connection back if little is left of the body, else drop it."""
         left = self._raw.length_remaining

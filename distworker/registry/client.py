@@ -15,7 +15,9 @@ from typing import Final
 
 from distworker import __version__
 from distworker.digest import Digest
+from distworker.errors import InvalidReference
 from distworker.manifest import Descriptor, Manifest
+from distworker.reference import needs_configuring
 from distworker.registry import blobs, deletes, external, manifests, mount, sessions, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.addresses import AddressPolicy, Allowed
@@ -25,13 +27,16 @@ from distworker.registry.credentials import CredentialSource, NoCredentials
 from distworker.registry.dialer import Dialer
 from distworker.registry.door import Wires
 from distworker.registry.endpoint import Endpoint
+from distworker.registry.hostfiles.router import HostFiles, Router
 from distworker.registry.http import BACKOFF, HTTP
 from distworker.registry.learned import Facts, MemoryFacts
 from distworker.registry.listing import tags as listing
 from distworker.registry.listing.base import Listing
 from distworker.registry.listing.choose import listing_for
-from distworker.registry.listing.ecr import connector
+from distworker.registry.listing.ecr import Connect, connector
 from distworker.registry.manifest_put import Publisher
+from distworker.registry.mirrors import MirroredStream, Mirrors, Resting
+from distworker.registry.places import Site
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.registry.providers import quirks_of
 from distworker.registry.referrers import Referrers
@@ -57,6 +62,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         learned: Facts | None = None,
         api: Callable[[str], HTTP] | None = None,
+        aws: Connect | None = None,
         clock: Callable[[], float] = time.monotonic,
         locks: SubjectLocks | None = None,
     ) -> None:
@@ -64,6 +70,7 @@ class Client:
         self._profile = profile
         self._learned: Facts = MemoryFacts() if learned is None else learned
         self._api = api or (lambda _: at.http)
+        self._aws = aws
         self._listings: dict[str, Listing] = {}
         self._chunk = chunk
         self._sleep = sleep
@@ -79,6 +86,11 @@ class Client:
     def origin(self) -> str:
         """`host[:port]` as it stands in references."""
         return self._at.registry
+
+    @property
+    def at(self) -> Endpoint:
+        """Its addresses, for verbs that span several registries."""
+        return self._at
 
     def ping(self) -> bool:
         """Check that a registry answers there and takes our login; False when none was used."""
@@ -156,8 +168,8 @@ class Client:
         """What lists repositories and digests here: the product's own API where it has one."""
         name = self._at.quirks.list_api  # may change once, when the registry's challenge names its product
         if name not in self._listings:
-            ecr = connector(self._profile.proxy, self._profile.ca_file)
-            self._listings[name] = listing_for(self._at, self._api, ecr)
+            aws = self._aws or connector(self._profile.proxy, self._profile.ca_file)
+            self._listings[name] = listing_for(self._at, self._api, aws)
         return self._listings[name]
 
     def budget(self) -> Budget | None:
@@ -169,6 +181,52 @@ class Client:
         return self._referrers.list(repository, digest, artifact_type)
 
 
+class MirroredClient(Client):
+    """A client to read through: it shares all with the one of the registry itself, and asks mirrors first."""
+
+    def __init__(self, home: Client, mirrors: Mirrors) -> None:
+        vars(self).update(vars(home))
+        self._home = home
+        self._mirrors = mirrors
+
+    def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
+        """HEAD by tag or digest; None when none of all has one."""
+        return self._mirrors.first(
+            self._home, repository, reference, lambda client, name: client.head_manifest(name, reference)
+        )
+
+    def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
+        """The manifest, verified; of a mirror only where it may be asked so."""
+        found = self._mirrors.first(
+            self._home,
+            repository,
+            reference,
+            lambda client, name: client.get_manifest(name, reference, media_type),
+        )
+        assert found is not None  # noqa: S101 - the port: a manifest or an error
+        return found
+
+    def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
+        """HEAD the blob; one of all is enough, for it is only to be read."""
+        return bool(
+            self._mirrors.first(
+                self._home, repository, digest, lambda client, name: client.has_blob(name, digest, size)
+            )
+        )
+
+    def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
+        """Read the blob, going on elsewhere where a mirror breaks."""
+        return MirroredStream(
+            self._mirrors.readers(self._home, repository, digest),
+            digest,
+            size,
+            failed=self._mirrors.failed,
+            chunk=self._chunk,
+            sleep=self._sleep,
+            clock=self._clock,
+        )
+
+
 class RegistryPool:
     """Clients by host and credential id, made from plain values.
 
@@ -177,7 +235,10 @@ class RegistryPool:
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
     `learned`: where facts about registries are remembered, one memory for all clients if not given.
     `locks`: who may change the list of referrers of one subject, this process alone if not given.
+    `files`: which files of other tools say more; a server that they or a profile name as a mirror may be
+    private too.
     `vault`: where tokens and refused logins are shared with other processes; without one they stay here.
+    `aws`: how to ask Amazon's own API of a host for lists, as the machine's account if not given.
     """
 
     def __init__(
@@ -193,10 +254,13 @@ class RegistryPool:
         policy: AddressPolicy | None = None,
         trust_named: bool = False,
         wires: Wires | None = None,
+        files: HostFiles | None = None,
         learned: Facts | None = None,
         locks: SubjectLocks | None = None,
         vault: Vault | None = None,
+        aws: Mapping[str, Connect] | None = None,
     ) -> None:
+        self._aws = dict(aws or {})
         self._learned: Facts = MemoryFacts() if learned is None else learned
         self._locks: SubjectLocks = locks or LocalLocks()
         self._policy = policy or AddressPolicy()
@@ -213,17 +277,28 @@ class RegistryPool:
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str], Client] = {}
         self._dialers: list[Dialer] = []
+        self._router = Router(files or HostFiles(), self.profile)
+        self._sites: dict[tuple[Site, bool], Client] = {}
+        self._mirrors = Mirrors(self._router, Resting(clock), self._open_site)
 
-    def client(self, host: str, credential: str = "") -> Registry:
+    def client(self, host: str, credential: str = "") -> Client:
         """The client for `host` with the credential of that id; ConfigInvalid when the id is not for this
-        host.
+        host, InvalidReference for a single label (`myhost:5000`) that no operator named.
         """
+        self._expect_named(host)
         key = (canonical_host(host), credential)
         with self._lock:
             found = self._clients.get(key)
             if found is None:
-                found = self._clients[key] = self._make(*key)
+                found = self._clients[key] = self._make(Site(key[0]), credential)
             return found
+
+    def source(self, host: str, credential: str = "") -> Registry:
+        """See `base.Registries.source`."""
+        home = self.client(host, credential)
+        if credential or not self._router.routed(home.origin):
+            return home
+        return MirroredClient(home, self._mirrors)
 
     def profile(self, host: str) -> HostProfile:
         """What is configured for `host`."""
@@ -237,15 +312,27 @@ class RegistryPool:
         for dialer in dialers:
             dialer.close()
 
-    def _make(self, host: str, credential: str) -> Client:
-        profile = self.profile(host)
+    def _open_site(self, site: Site, last: bool) -> Client:
+        """The client of a mirror, or of where a registry moved, with the login of its own host."""
+        with self._lock:
+            found = self._sites.get((site, last))
+            if found is None:
+                found = self._sites[site, last] = self._make(site, "", named=True, patient=last)
+            return found
+
+    def _make(self, site: Site, credential: str, *, named: bool = False, patient: bool = True) -> Client:
+        """`named`: an operator's file led here. `patient`: tried again in place where that may help."""
+        host, profile = site.host, self._profile_at(site, named)
         origin = endpoint(host, profile)
+        realms = (origin_of(f"https://{realm}") for realm in profile.token_realms)
         if credential:
             self._credentials.check(host, credential)  # an unknown id is told now, not at the first 401
         dialer = Dialer(
             self._reach(origin, profile),
             home=(origin.host, origin.port),
-            ca_file=profile.ca_file,
+            realms=frozenset((realm.host, realm.port) for realm in realms),
+            files=self._router.files(host) + site.files,
+            connect_timeout=site.connect_timeout,
             proxy=profile.proxy,
             pool_size=min(max(profile.max_concurrency, 2), _POOL_MAX),
             wires=self._wires,
@@ -264,7 +351,7 @@ class RegistryPool:
                 tokens=self._token_cache(),
                 dialer=dialer,
                 user_agent=self._user_agent,
-                backoff=self._backoff,
+                backoff=self._backoff if patient else replace(self._backoff, tries=1),
                 sleep=self._sleep,
                 clock=self._clock,
             )
@@ -274,8 +361,34 @@ class RegistryPool:
             to = origin_of(f"{origin.scheme}://{named}") if named else origin
             return http(to, frozenset({to}))
 
-        at = Endpoint(host, http(origin, trusted_realms(origin, profile)), profile.quirks)
-        return Client(at, profile, self._chunk, self._sleep, self._learned, api, self._clock, self._locks)
+        at = Endpoint(
+            host,
+            http(origin, trusted_realms(origin, profile)),
+            profile.quirks,
+            root=site.root,
+            namespace=site.namespace,
+            gate=None if named else self._router.check,
+        )
+        return Client(
+            at,
+            profile,
+            self._chunk,
+            self._sleep,
+            learned=self._learned,
+            api=api,
+            aws=self._aws.get(host),
+            clock=self._clock,
+            locks=self._locks,
+        )
+
+    def _profile_at(self, site: Site, named: bool) -> HostProfile:
+        """The profile of its host, as far as the place that named the site does not know better."""
+        profile = self.profile(site.host)
+        if site.plain_http is None:
+            plain = profile.plain_http or self._router.plain_http(site.host)
+        else:
+            plain = site.plain_http
+        return replace(profile, plain_http=plain, private=profile.private or named)
 
     def _token_cache(self) -> TokenCache:
         memory = MemoryTokenCache(self._clock)
@@ -291,3 +404,18 @@ class RegistryPool:
         named = [origin, *(origin_of(f"{origin.scheme}://{host}") for host in hosts)]
         own = tuple(Allowed(one.host, one.port) for one in named)
         return replace(self._policy, allowed=(*self._policy.allowed, *own))
+
+    def _expect_named(self, host: str) -> None:
+        """What a name without a dot means, the resolver's search list decides; so an operator must have meant
+        it.
+        """
+        if self._trust_named or not needs_configuring(host) or canonical_host(host) in self._profiles:
+            return
+        origin = endpoint(host, HostProfile())
+        if not self._policy.names(origin.host, origin.port):
+            raise InvalidReference(
+                "a registry host without a dot is reached only where the operator named it; "
+                "use its full name, or add it to registries.toml",
+                field="host",
+                registry=host,
+            )

@@ -11,6 +11,7 @@ providers.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,12 @@ class Credential:
     identity_token: str = ""
     registry_token: str = ""
     origins: frozenset[Origin] = frozenset()
+
+    def __post_init__(self) -> None:
+        # Half a character (from an escape in JSON, or a variable that is no text) would fail when it is sent,
+        # with an error that holds the secret.
+        if not all(map(is_text, (self.username, self.password, self.identity_token, self.registry_token))):
+            raise ConfigInvalid("a login holds something that is no text; write it anew", phase=PHASE)
 
     def __repr__(self) -> str:
         # Not even the user: GitHub takes a token in the place of the name.
@@ -67,9 +74,9 @@ class Credential:
         return f"Bearer {self.registry_token}"
 
     def secret(self, origin: Origin) -> str:
-        """The bare password, for an API of `origin` that takes it in another form than Basic."""
+        """The bare password, for an API of `origin` that is no registry; "" when the login is a token."""
         self._check(origin)
-        return self.password or self.identity_token
+        return self.password
 
     def refresh_token(self, origin: Origin) -> str:
         """The identity token, for the token server at `origin`."""
@@ -262,3 +269,13 @@ def _undefined(name: str) -> ConfigInvalid:
     return ConfigInvalid(
         f"credential {name!r} is not defined; name it in registries.toml", field="credential"
     )
+
+
+def is_text(value: str) -> bool:
+    """Can it be sent at all? Half a character, as JSON can escape one, cannot."""
+    if value.isascii():
+        return True
+    with contextlib.suppress(UnicodeError):
+        value.encode()
+        return True
+    return False

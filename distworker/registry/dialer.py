@@ -11,7 +11,6 @@ import functools
 import logging
 import os
 import socket
-import ssl
 import threading
 import time
 import weakref
@@ -29,6 +28,7 @@ from distworker.registry import tls
 from distworker.registry.addresses import AddressPolicy
 from distworker.registry.door import Door, Wires
 from distworker.registry.incoming import GuardedResponse
+from distworker.registry.tls import Contexts, TLSFiles
 from distworker.registry.waits import CONNECT_TIMEOUT, SEND_TIMEOUT
 
 
@@ -91,16 +91,18 @@ def _dialled(connection: HTTPConnection, door: Door) -> socket.socket:
         raise NewConnectionError(connection, "no connection") from error
 
 
-def _pools(door: Door) -> dict[str, Any]:
-    """Makers of pools whose connections go through `door`."""
+def _pools(door: Door, contexts: Contexts, own: frozenset[tuple[str, int]]) -> dict[str, Any]:
+    """Makers of pools whose connections go through `door`; only servers of `own` see a client certificate."""
 
     def plain(*args: Any, **kwargs: Any) -> Any:
         pool: Any = HTTPConnectionPool(*args, **kwargs)
         pool.ConnectionCls = functools.partial(_Plain, door)
         return pool
 
-    def secure(*args: Any, **kwargs: Any) -> Any:
-        pool: Any = HTTPSConnectionPool(*args, **kwargs)
+    def secure(host: str, port: int, **kwargs: Any) -> Any:
+        known = (host.strip("[]").lower(), port) in own
+        kwargs["ssl_context"] = contexts.home if known else contexts.abroad
+        pool: Any = HTTPSConnectionPool(host, port, **kwargs)
         pool.ConnectionCls = functools.partial(_Secure, door)
         return pool
 
@@ -108,24 +110,26 @@ def _pools(door: Door) -> dict[str, Any]:
 
 
 class Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter with a shared TLS context, our connections, and no retries of its own."""
+    """requests' adapter with shared TLS contexts, our connections, and no retries of its own."""
 
-    def __init__(self, context: ssl.SSLContext, door: Door, pool_size: int) -> None:
-        self._context = context
-        self._door = door
+    def __init__(
+        self, contexts: Contexts, door: Door, pool_size: int, own: frozenset[tuple[str, int]] = frozenset()
+    ) -> None:
+        self.contexts = contexts
+        self._pools = _pools(door, contexts, own)
         super().__init__(pool_connections=pool_size, pool_maxsize=pool_size, max_retries=0, pool_block=False)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Pools that know our connections and context."""
-        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _pools(self._door)
+        super().init_poolmanager(*args, ssl_context=self.contexts.abroad, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> urllib3.ProxyManager:
         """The same towards a proxy."""
-        proxy_kwargs.setdefault("ssl_context", self._context)
-        proxy_kwargs.setdefault("proxy_ssl_context", self._context)
+        proxy_kwargs.setdefault("ssl_context", self.contexts.abroad)
+        proxy_kwargs.setdefault("proxy_ssl_context", self.contexts.abroad)
         manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **proxy_kwargs)
-        manager.pool_classes_by_scheme = _pools(self._door)
+        manager.pool_classes_by_scheme = self._pools
         return manager
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
@@ -136,7 +140,9 @@ class Dialer:
     """Adapters for one registry and credential: plain values in, one adapter per thread out.
 
     `proxy` is a URL or "" for none; `pool_size` the connections a thread may keep open; `policy` says what
-    may be reached, `home` what the registry's own (host, port) is.
+    may be reached, `home` what the registry's own (host, port) is. `files` are those of its TLS profile (or
+    only `ca_file`); a client certificate among them is for `home` and the token servers of `realms`, nobody
+    else. `connect_timeout`: seconds, 0 for the usual.
     """
 
     def __init__(
@@ -144,13 +150,18 @@ class Dialer:
         policy: AddressPolicy | None = None,
         *,
         home: tuple[str, int] = ("", 0),
+        realms: frozenset[tuple[str, int]] = frozenset(),
         ca_file: str = "",
+        files: TLSFiles | None = None,
+        connect_timeout: float = 0.0,
         proxy: str = "",
         pool_size: int = 4,
         wires: Wires | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ca_file = ca_file
+        self._files = files or TLSFiles((ca_file,) if ca_file else ())
+        self._own = realms | {home}
+        self.connect_timeout = connect_timeout
         self._pool_size = pool_size
         self.proxies = {"http": proxy, "https": proxy} if proxy else {}
         self.door = Door(
@@ -162,11 +173,14 @@ class Dialer:
         self._made: weakref.WeakSet[Adapter] = weakref.WeakSet()
 
     def adapter(self) -> Adapter:
-        """The calling thread's adapter."""
+        """The calling thread's adapter; a new one when its certificates were replaced."""
+        contexts = tls.contexts(self._files)
         found: tuple[int, Adapter] | None = getattr(self._mine, "adapter", None)
         if found is not None and found[0] == os.getpid():
-            return found[1]
-        made = Adapter(tls.context(self._ca_file), self.door, self._pool_size)
+            if found[1].contexts is contexts:
+                return found[1]
+            found[1].close()  # the idle connections; what is being read goes on
+        made = Adapter(contexts, self.door, self._pool_size, self._own)
         with self._lock:
             self._made.add(made)
         self._mine.adapter = (os.getpid(), made)

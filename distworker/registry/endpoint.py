@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
@@ -15,11 +16,18 @@ from distworker.registry.quirks import Quirks
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One registry: how it is called in references, and how to send to it."""
+    """One registry: how it is called in references, and how to send to it.
+
+    `root`: path of its API. `namespace`: the registry that it mirrors and is told about (distribution-spec,
+    "Registry Proxying"). `gate`: raises where an operator wants nothing to be asked.
+    """
 
     registry: str  #: host[:port] as in references
     http: HTTP
     stated: Quirks = field(default_factory=Quirks)  #: what table and operator say
+    root: str = "/v2"
+    namespace: str = ""
+    gate: Callable[[Where], None] | None = None
 
     @property
     def quirks(self) -> Quirks:
@@ -27,8 +35,11 @@ class Endpoint:
         return recognised(self.stated, self.http.auth.known)
 
     def where(self, phase: str, repository: str = "", reference: str = "") -> Where:
-        """What an error will say."""
-        return Where(phase, self.registry, repository, reference)
+        """What an error will say; each verb says it before it sends anything."""
+        where = Where(phase, self.registry, repository, reference)
+        if self.gate is not None:
+            self.gate(where)
+        return where
 
     def ping(self) -> str:
         """`/v2/`, the slash included."""
@@ -37,11 +48,11 @@ class Endpoint:
     def manifest(self, repository: str, reference: str) -> str:
         """A manifest by tag or digest."""
         checked = Digest.parse(reference) if ":" in reference else parse_tag(reference)
-        return f"{self._name(repository)}/manifests/{checked}"
+        return f"{self._name(repository)}/manifests/{checked}{self._proxied()}"
 
     def blob(self, repository: str, digest: Digest) -> str:
         """A blob."""
-        return f"{self._name(repository)}/blobs/{Digest.parse(digest)}"
+        return f"{self._name(repository)}/blobs/{Digest.parse(digest)}{self._proxied()}"
 
     def uploads(self, repository: str, **query: str) -> str:
         """Where uploads start; the query asks for a mount."""
@@ -64,4 +75,7 @@ class Endpoint:
         return f"{self._name(repository)}/referrers/{Digest.parse(digest)}{query}"
 
     def _name(self, repository: str) -> str:
-        return f"{self.http.origin}/v2/{parse_repository(repository)}"
+        return f"{self.http.origin}{self.root}/{parse_repository(repository)}"
+
+    def _proxied(self) -> str:
+        return f"?{urlencode({'ns': self.namespace})}" if self.namespace else ""

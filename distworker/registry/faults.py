@@ -264,8 +264,12 @@ def _tls_error(chain: list[BaseException], host: str, where: Where) -> TransferE
                 )
             if isinstance(one, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
                 return Unavailable(f"{where}: the TLS connection to {host} broke", **where.fields)
+            # An alert is the server's word: it did not like something of ours.
+            advice = "; if it wants a client's certificate, name it with client_cert in registries.toml"
             return TLSError(
-                f"{where}: TLS with {host} failed ({clean(one.reason or 'unknown', 80)})", **where.fields
+                f"{where}: TLS with {host} failed ({clean(one.reason or 'unknown', 80)})"
+                f"{advice if 'ALERT' in text else ''}",
+                **where.fields,
             )
     return None
 

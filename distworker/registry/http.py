@@ -303,7 +303,7 @@ class HTTP:
             response = self._dialer.adapter().send(
                 prepared,
                 stream=True,
-                timeout=(CONNECT_TIMEOUT, call.timeout),
+                timeout=(self._dialer.connect_timeout or CONNECT_TIMEOUT, call.timeout),
                 proxies=self._dialer.proxies,
             )
             self._note(origin_of(url), int(response.status_code))

@@ -13,11 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from distworker.digest import Digest
 from distworker.errors import (
     BlobUnknown,
     DigestMismatch,
-    DistworkerError,
     ManifestTooLarge,
     ProtocolError,
     TagImmutable,
@@ -29,7 +27,7 @@ from distworker.registry import scopes
 from distworker.registry.blobs import has_blob
 from distworker.registry.call import Call, Reply
 from distworker.registry.endpoint import Endpoint
-from distworker.registry.manifests import head_manifest
+from distworker.registry.manifests import head_manifest, stated_digest
 from distworker.registry.sessions import TAKEN
 from distworker.registry.subjects import SubjectLocks, Subjects
 from distworker.registry.waits import LAG_DELAY, LAG_WAITS
@@ -164,11 +162,3 @@ class Publisher:
 
 def _among(known: Iterable[Descriptor], named: frozenset[str]) -> Sequence[Descriptor]:
     return [one for one in known if one.digest in named]
-
-
-def stated_digest(reply: Reply) -> Digest | None:
-    """Docker-Content-Digest, if it is one we can compare."""
-    try:
-        return Digest.parse(reply.header("Docker-Content-Digest"))
-    except DistworkerError:
-        return None

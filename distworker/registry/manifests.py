@@ -91,26 +91,13 @@ class _Spoiled(Exception):
 
 def _get(at: Endpoint, call: Call, asked: Digest | None, media_type: str) -> Manifest:
     with at.http.send(call) as reply:
-        if reply.status != 200:
-            raise explained(at, reply.error())
-        content_type = reply.header("Content-Type")
-        if bare(content_type) == "text/html":
-            raise NotARegistry(
-                f"{reply.where}: {at.registry} answers with a web page, so it is none; check the host name",
-                **reply.where.fields,
-                status=reply.status,
-            )
-        try:
-            raw = _bounded(reply)
-        except Unavailable as error:
-            raise _Spoiled(error) from None
-        stated = _stated_digest(reply)
-        encoding = reply.header("Content-Encoding").strip().lower()
+        raw = _body(at, reply)
     try:
-        _vouched(raw, stated, asked, at.quirks.digest_header_trusted, call.where)
-        return parse_manifest(raw, content_type, asked, media_type)
+        _vouched(raw, stated_digest(reply), asked, at.quirks.digest_header_trusted, call.where)
+        return parse_manifest(raw, reply.header("Content-Type"), asked, media_type)
     except (TransferError, UnsupportedDigest) as error:
         found = faults.prefixed(error, call.where)
+    encoding = reply.header("Content-Encoding").strip().lower()
     if encoding not in {"", "identity"}:
         # What is in it is not looked at: that is how a small answer would become a large one.
         raise ManifestInvalid(
@@ -118,7 +105,27 @@ def _get(at: Endpoint, call: Call, asked: Digest | None, media_type: str) -> Man
             "which was not asked for",
             **call.where.fields,
         )
-    raise _Spoiled(found) if isinstance(found, DigestMismatch) else found
+    complaint = reply.complaint(raw)
+    if complaint is None and isinstance(found, DigestMismatch):
+        raise _Spoiled(found)
+    raise complaint or found
+
+
+def _body(at: Endpoint, reply: Reply) -> bytes:
+    """What was sent as the manifest; raises what was said instead."""
+    if reply.status != 200:
+        raise explained(at, reply.error())
+    if bare(reply.header("Content-Type")) == "text/html":
+        raise NotARegistry(
+            f"{reply.where}: {at.registry} answers with a web page, so it is none; check the host name",
+            **reply.where.fields,
+            status=reply.status,
+        )
+    try:
+        return _bounded(reply)
+    except Unavailable as error:
+        cut = _Spoiled(error)
+    raise cut
 
 
 def _vouched(raw: bytes, stated: Digest | None, asked: Digest | None, trusted: bool, where: Where) -> None:
@@ -142,7 +149,7 @@ def _asked(reference: str) -> Digest | None:
 
 def _hint(reply: Reply, asked: Digest | None, trusted: bool) -> ManifestHead | None:
     """What a HEAD says; None when it is not enough, or not to be believed."""
-    stated = _stated_digest(reply)
+    stated = stated_digest(reply)
     media_type = bare(reply.header("Content-Type"))
     if reply.status != 200 or not media_type or not reply.length:
         return None
@@ -168,17 +175,18 @@ def _call(at: Endpoint, method: str, phase: str, repository: str, reference: str
 
 def _bounded(reply: Reply) -> bytes:
     """The body, refused before or while reading when it is too large."""
-    raw = b"" if (reply.length or 0) > MANIFEST_MAX_PULL else reply.read(MANIFEST_MAX_PULL + 1)
-    if not raw or len(raw) > MANIFEST_MAX_PULL:
-        if reply.length == 0:
-            raise ProtocolError(f"{reply.where}: an empty manifest", **reply.where.fields)
+    announced = reply.length or 0
+    raw = b"" if announced > MANIFEST_MAX_PULL else reply.read(MANIFEST_MAX_PULL + 1)
+    if max(announced, len(raw)) > MANIFEST_MAX_PULL:
         raise ManifestTooLarge(
             f"{reply.where}: the manifest is larger than {MANIFEST_MAX_PULL} bytes", **reply.where.fields
         )
+    if not raw:
+        raise ProtocolError(f"{reply.where}: an empty manifest", **reply.where.fields)
     return raw
 
 
-def _stated_digest(reply: Reply) -> Digest | None:
+def stated_digest(reply: Reply) -> Digest | None:
     """Docker-Content-Digest, if it is one we can compare."""
     try:
         return Digest.parse(reply.header("Docker-Content-Digest"))

@@ -34,6 +34,10 @@ class HostProfile:
     "auto" also replaces the one of `quirks`. `token_realms`: `host[:port]` of token servers that may be given
     this host's credential although they are another origin. `quirks`: how this registry differs from the
     specification; code asks these.
+
+    `client_cert`, `client_key`: PEM files of the certificate that is shown to the registry itself and to the
+    named token servers; one file may hold both. `mirrors`: `host[:port][/prefix]` of servers to read from
+    first, in order. `mirror_tags`: these may also say what a tag means.
     """
 
     plain_http: bool = False
@@ -43,6 +47,10 @@ class HostProfile:
     max_concurrency: int = 4
     upload_mode: UploadMode = "auto"
     token_realms: tuple[str, ...] = ()
+    client_cert: str = ""
+    client_key: str = ""
+    mirrors: tuple[str, ...] = ()
+    mirror_tags: bool = False
     quirks: Quirks = field(default_factory=Quirks)
 
     def __post_init__(self) -> None:

@@ -87,6 +87,7 @@ ROWS: Final[Mapping[str, Quirks]] = {
             list_api="quay",
             mounts="source",  # mount without `from` fails (crane's remote package)
             cancel_needs_delete=True,  # nobody grants it for a cancelled upload (c/image)
+            tag_deletes=True,  # the pointer alone; older ones answer 405 (quay/quay PR 3128)
             max_concurrency=8,  # strict 429 (ivanilves/lstags#204)
         ),
         Quirks(
@@ -101,6 +102,7 @@ ROWS: Final[Mapping[str, Quirks]] = {
             catalog=False,  # needs an administrator (goharbor/harbor's GitLab adapter uses the API)
             list_api="gitlab",
             token_lifetime=300,  # five minutes (gitlab-org/gitlab-foss#17890)
+            tag_deletes=True,  # gitlab-org/container-registry, commit a72ecc08
             create_first="project",  # a path outside a project is denied (containers/skopeo#2484)
         ),
         Quirks(
@@ -173,7 +175,8 @@ def recognised(quirks: Quirks, challenge: Challenge | None) -> Quirks:
     """
     if challenge is None or quirks.provider != "default" or "provider" in quirks.said:
         return quirks
-    return _instead(quirks, _product(challenge.scheme, challenge.realm, challenge.service))
+    product = _product(challenge.scheme, challenge.realm, challenge.service)
+    return quirks if product == "default" else _instead(quirks, product)
 
 
 @lru_cache(maxsize=256)

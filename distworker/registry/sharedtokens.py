@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from distworker.registry.challenge import Challenge, choose
 from distworker.registry.scopes import Scope
 from distworker.registry.tokencache import MemoryTokenCache, TokenKey
 from distworker.registry.tokens import Token
-from distworker.registry.waits import TOKEN_TURN, TOKEN_TURN_POLL
+from distworker.registry.waits import CHALLENGE_MEMORY, TOKEN_TURN, TOKEN_TURN_POLL
 
 
 class Vault(Protocol):
@@ -67,22 +68,23 @@ class SharedTokenCache:
         found = self._memory.get(key, refused)
         if found is not None:
             return found
-        name = f"token {key.place}"
-        kept = self._vault.read(name)
-        token = _unpacked(*kept, self._clock()) if kept else None
-        if token is None or not token.covers(key.scopes):
-            return None
-        if token.header == refused:
-            # Somebody may have put a newer one there meanwhile; losing it costs one more request.
-            self._vault.erase(name)
+        token = self._kept(key)
+        if token is None or token.header == refused:
             return None
         self._memory.put(key, token)
         return token
 
+    def drop(self, key: TokenKey, refused: str) -> None:
+        """See `TokenCache.drop`."""
+        self._memory.drop(key, refused)
+        token = self._kept(key)
+        if token is not None and token.header == refused:
+            self._vault.erase(_name(key))
+
     def put(self, key: TokenKey, token: Token) -> None:
         """See `TokenCache.put`."""
         self._memory.put(key, token)
-        self._vault.write(f"token {key.place}", _packed(token), token.renew_at - self._clock())
+        self._vault.write(_name(key), _packed(token), token.renew_at - self._clock())
 
     @contextmanager
     def turn(self, name: str) -> Iterator[None]:
@@ -116,6 +118,24 @@ class SharedTokenCache:
         self._memory.clear(login)
         self._vault.erase(f"refused {login}")
 
+    def learn(self, registry: str, challenge: Challenge) -> None:
+        """See `TokenCache.learn`."""
+        facts = {"scheme": challenge.scheme, "realm": challenge.realm, "service": challenge.service}
+        self._vault.write(f"challenge {registry}", json.dumps(facts).encode(), CHALLENGE_MEMORY)
+
+    def recall(self, registry: str) -> Challenge | None:
+        """See `TokenCache.recall`; what it says is judged at use, like any challenge."""
+        kept = self._vault.read(f"challenge {registry}")
+        facts = _document(kept[0]) if kept else {}
+        text = {name: value for name, value in facts.items() if isinstance(value, str)}
+        return choose([Challenge(text.pop("scheme", ""), text)])
+
+    def _kept(self, key: TokenKey) -> Token | None:
+        """The vault's token, if it covers `key`."""
+        kept = self._vault.read(_name(key))
+        token = _unpacked(*kept, self._clock()) if kept else None
+        return token if token is not None and token.covers(key.scopes) else None
+
     def _claimed(self, lock: str) -> str:
         """The lock's token, "" after waiting as long as a lock can be held: its holder is lost."""
         waited = 0.0
@@ -128,17 +148,27 @@ class SharedTokenCache:
         return ""
 
 
+def _name(key: TokenKey) -> str:
+    return f"token {key.place}"
+
+
 def _packed(token: Token) -> bytes:
     return json.dumps({"token": token.value, "scopes": [str(scope) for scope in token.scopes]}).encode()
 
 
 def _unpacked(value: bytes, left: float, now: float) -> Token | None:
     """The token, None when something else lies there: another version of this program wrote it."""
-    document: Any = None
-    with contextlib.suppress(ValueError, RecursionError):
-        document = json.loads(value)
-    if not isinstance(document, dict) or not isinstance(document.get("token"), str):
+    document = _document(value)
+    if not isinstance(document.get("token"), str):
         return None
     texts = document.get("scopes")
     scopes = [Scope.parse(str(text)) for text in (texts if isinstance(texts, list) else ())]
     return Token(document["token"], tuple(one for one in scopes if one), now + left)
+
+
+def _document(value: bytes) -> dict[str, Any]:
+    """The JSON object, empty for anything else."""
+    document: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        document = json.loads(value)
+    return document if isinstance(document, dict) else {}

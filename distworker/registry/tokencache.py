@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from distworker.registry.challenge import Challenge
 from distworker.registry.scopes import Scope
 from distworker.registry.tokens import Token
 from distworker.registry.waits import TOKENS_KEPT
@@ -45,9 +46,14 @@ class TokenCache(Protocol):
     """Where tokens are remembered. Nothing here raises because a memory is away."""
 
     def get(self, key: TokenKey, refused: str = "") -> Token | None:
-        """A token that covers `key` and is not yet due for renewal, but not the one whose header is `refused`:
-        that is forgotten, if it should have been enough. So a token that another caller got meanwhile is used
-        instead of asking again.
+        """A token that covers `key` and is not yet due for renewal, other than the one whose header is
+        `refused`. So a token that another caller got meanwhile is used instead of asking again.
+        """
+        ...
+
+    def drop(self, key: TokenKey, refused: str) -> None:
+        """Forget the token with that header, if it should have been enough for `key`; to be called in the
+        turn of `key.place`, so that no newer one is lost.
         """
         ...
 
@@ -73,6 +79,14 @@ class TokenCache(Protocol):
         """It works: forget a refusal."""
         ...
 
+    def learn(self, registry: str, challenge: Challenge) -> None:
+        """Tell other processes how this registry wants to be logged in to."""
+        ...
+
+    def recall(self, registry: str) -> Challenge | None:
+        """What another process learned of it lately."""
+        ...
+
 
 class MemoryTokenCache:
     """What one process remembers; safe to share between threads. See `TokenCache`."""
@@ -91,10 +105,19 @@ class MemoryTokenCache:
             if place not in self._tokens:
                 return None
             alive = [one for one in self._tokens[place] if one.renew_at > now]
-            kept = [one for one in alive if one.header != refused or not one.covers(key.scopes)]
-            self._tokens[place] = kept
+            self._tokens[place] = alive
             self._tokens.move_to_end(place)
-            return next((one for one in reversed(kept) if one.covers(key.scopes)), None)
+            fits = (one for one in reversed(alive) if one.header != refused and one.covers(key.scopes))
+            return next(fits, None)
+
+    def drop(self, key: TokenKey, refused: str) -> None:
+        """See `TokenCache.drop`."""
+        place = key.place
+        with self._lock:
+            known = self._tokens.pop(place, [])
+            kept = [one for one in known if one.header != refused or not one.covers(key.scopes)]
+            if kept:
+                self._tokens[place] = kept
 
     def put(self, key: TokenKey, token: Token) -> None:
         """See `TokenCache.put`."""
@@ -131,3 +154,10 @@ class MemoryTokenCache:
         """See `TokenCache.clear`."""
         with self._lock:
             self._refused.pop(login, None)
+
+    def learn(self, registry: str, challenge: Challenge) -> None:
+        """The one who learned it remembers it himself."""
+
+    def recall(self, registry: str) -> Challenge | None:
+        """There are no others."""
+        return None

@@ -67,6 +67,8 @@ class TokenFetch:
             found = self._auth.cache.get(key, refused)
             if found is not None:
                 return found
+            if refused:
+                self._auth.cache.drop(key, refused)
             self._auth.check_not_refused(credential, self._where)
             self._asked = (chosen.realm, chosen.service, needed)
             found = self._fetch(key, credential)

@@ -65,7 +65,10 @@ def resolve(base: str, target: str) -> str:
         raise ProtocolError("an address that is empty, too long or has characters no address may have")
     if _SCHEMELESS.match(target):
         target = f"//{target}"
-    url = _without_fragment(urljoin(base, target))
+    try:
+        url = _without_fragment(urljoin(base, target))
+    except ValueError:
+        raise ProtocolError("an address that cannot be parsed") from None  # "//[" has half an IPv6 host
     before, after = origin_of(base), origin_of(url)
     if before.scheme == "https" and after.scheme == "http":
         if before.host == after.host and after.port == _PORTS["http"]:

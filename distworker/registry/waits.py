@@ -25,6 +25,12 @@ COMMIT_TIMEOUT: Final = 300.0
 #: Seconds for clean-up that nobody waits for.
 CANCEL_TIMEOUT: Final = 10.0
 
+#: Certificates are looked at for changes this often: a rotation has hours, a stat costs a file system call.
+TLS_LOOK_SECONDS: Final = 30.0
+#: Seconds in which a mirror that failed is not asked: longer than a step's tries follow each other, so that
+#: wrong bytes are not fetched twice from it and a dead one costs its timeout once.
+MIRROR_REST: Final = 300.0
+
 #: Sends of one request in place; longer patience belongs to the ledger, which frees the slot meanwhile.
 TRIES: Final = 4
 #: First and longest pause (seconds) between them; full jitter.
@@ -63,6 +69,8 @@ TOKEN_MARGIN: Final = 5.0
 #: Seconds for which one process may ask a token server while others wait for its answer, and between looks.
 TOKEN_TURN: Final = 30.0
 TOKEN_TURN_POLL: Final = 0.05
+#: Seconds for which other processes go by what one learned of how a registry wants to be logged in to.
+CHALLENGE_MEMORY: Final = 600.0
 #: Answers to 401 in one logical request: each token request, and one token that somebody else got meanwhile.
 REPLAYS_MAX: Final = 3
 #: Resources whose tokens are kept per origin and credential; one per repository in use.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ MEANING: Final[Mapping[str, str]] = {
     "key": "the store's secret key (or the Redis URL where the store has none)",
     "redis": "redis_url, broker_url and redis_prefix",
     "store": "the [store] settings",
-    "registries": "registries.toml",
+    "registries": "registries.toml and the files of certs_dirs, hosts_dirs and registries_conf",
     "credentials": "the registries' passwords and keys, auth_files and credential_helpers",
 }
 
@@ -33,7 +33,7 @@ _LENGTH: Final = 12
 #: Secrets of a registry's table, and where they and other files lie.
 _PLACES: Final = {
     *("username_file", "username_env", "password", "password_file", "password_env"),
-    *("key_file", "token_file", "ca_file"),
+    *("key_file", "token_file", "ca_file", "client_cert", "client_key"),
 }
 
 
@@ -50,7 +50,7 @@ def fingerprints(config: Config) -> dict[str, str]:
         "key": _mark(key, "key", ""),
         "redis": _mark(key, "redis", [settings.redis_url, settings.broker, settings.redis_prefix]),
         "store": _mark(key, "store", [store, secret]),
-        "registries": _mark(key, "registries", tables),
+        "registries": _mark(key, "registries", [tables, _host_files(config)]),
         "credentials": _mark(key, "credentials", [logins, files, settings.credential_helpers]),
     }
 
@@ -69,7 +69,27 @@ def _mark(key: bytes, name: str, value: Any) -> str:
 
 def _public(table: RegistrySettings) -> dict[str, Any]:
     """All but the secrets, and not where they lie: machines may keep the same password in other places."""
-    return table.model_dump(exclude=_PLACES) | {"ca_file": hashlib.sha256(_file(table.ca_file)).hexdigest()}
+    # A machine may have a client certificate of its own; that it has one is what all need the same.
+    return table.model_dump(exclude=_PLACES) | {
+        "ca_file": hashlib.sha256(_file(table.ca_file)).hexdigest(),
+        "client_cert": bool(table.client_cert),
+    }
+
+
+def _host_files(config: Config) -> list[list[str]]:
+    """What the files of other tools say, folder by folder; not the certificates that machines may have of
+    their own."""
+    settings = config.settings
+    conf = settings.registries_conf
+    groups: list[Iterable[Path]] = [
+        Path(root).glob("*/*.crt") for root in (*settings.certs_dirs, *settings.hosts_dirs)
+    ]
+    groups += [Path(root).glob("*/hosts.toml") for root in settings.hosts_dirs]
+    groups += [[Path(conf)], Path(f"{conf}.d").glob("*.conf")] if conf else []
+    files = [path for group in groups for path in sorted(group)]
+    return [
+        [f"{path.parent.name}/{path.name}", hashlib.sha256(_file(str(path))).hexdigest()] for path in files
+    ]
 
 
 def _secret(table: RegistrySettings) -> list[str]:

@@ -9,9 +9,9 @@ containers-auth.json(5), and runs the helpers they name. Providers that no table
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from distworker.errors import ConfigInvalid
 from distworker.registry.addresses import AddressPolicy
@@ -46,6 +46,18 @@ def way(host: str, table: RegistrySettings, policy: AddressPolicy, agent: str) -
 
         return github(pair)
     return pair
+
+
+def aws_clients(
+    tables: Mapping[str, RegistrySettings], ways: Mapping[str, Way]
+) -> dict[str, Callable[[str], Any]]:
+    """By host: what makes AWS's client for it, as the account that logs in there."""
+    hosts = [host for host, table in tables.items() if table.login == "ecr"]
+    if not hosts:
+        return {}
+    from distworker.registry.logins.ecr import EcrLogin  # noqa: PLC0415 - it brings boto3
+
+    return {host: found.api for host in hosts if isinstance(found := ways[host], EcrLogin)}
 
 
 def files(settings: Settings, *, local: bool) -> list[LoginFile]:

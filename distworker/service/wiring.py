@@ -205,33 +205,38 @@ def build_registries(
     config: Config, *, local: bool = False, learned: Facts | None = None, vault: RedisVault | None = None
 ) -> RegistryPool:
     """The registries with the operator's profiles and logins. `local`: whoever runs this is the operator, so
-    registries that a request names may lie at private addresses, and the user's own logins are there.
-    `learned`: where facts about registries are remembered, this process's memory if not given. `vault`: where
-    tokens are shared; without one they stay in this process.
+    registries that a request names may lie at private addresses, and the user's own logins and certificates
+    are there. `learned`: where facts about registries are remembered, this process's memory if not given.
+    `vault`: where tokens are shared; without one they stay in this process.
     """
     from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
     from distworker.registry.client import USER_AGENT, RegistryPool  # noqa: PLC0415
     from distworker.registry.credentials import ConfiguredCredentials  # noqa: PLC0415
+    from distworker.registry.hostfiles.router import HostFiles  # noqa: PLC0415
     from distworker.service import logins  # noqa: PLC0415
 
     policy = AddressPolicy(
         allowed=tuple(Allowed.parse(text) for text in config.settings.allow_hosts),
         own=own_servers(config.settings),
     )
+    ways = {
+        host: logins.way(host, table, policy, USER_AGENT)
+        for host, table in config.registries.items()
+        if table.has_login
+    }
     return RegistryPool(
         profiles={host: _profile(host, table, config.settings) for host, table in config.registries.items()},
-        credentials=ConfiguredCredentials(
-            logins={
-                host: logins.way(host, table, policy, USER_AGENT)
-                for host, table in config.registries.items()
-                if table.has_login
-            },
-            files=logins.files(config.settings, local=local),
-        ),
+        credentials=ConfiguredCredentials(ways, logins.files(config.settings, local=local)),
         policy=policy,
         trust_named=local,
+        files=HostFiles(
+            certs_dirs=config.settings.certs_dirs or (user_certs_dirs() if local else ()),
+            hosts_dirs=config.settings.hosts_dirs,
+            registries_conf=config.settings.registries_conf,
+        ),
         learned=learned,
         vault=vault,
+        aws=logins.aws_clients(config.registries, ways),
     )
 
 
@@ -253,6 +258,15 @@ def own_servers(settings: Settings) -> frozenset[tuple[str, int]]:
             default = {"http": 80, "https": 443}.get(parts.scheme, ports.get(parts.scheme, 0))
             found.add((parts.hostname, parts.port or default))
     return frozenset(found)
+
+
+def user_certs_dirs() -> tuple[str, ...]:
+    """Where docker and podman look for certificates on this machine: for local runs. These folders only add
+    trust; files that change where images come from (`hosts.toml`, `registries.conf`) are never found by
+    themselves.
+    """
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return (str(home / "containers/certs.d"), "/etc/containers/certs.d", "/etc/docker/certs.d")
 
 
 def presence(config: Config, random: Callable[[int], str] = secrets.token_hex) -> Presence:
@@ -281,6 +295,10 @@ def _profile(host: str, table: RegistrySettings, settings: Settings) -> HostProf
         plain_http=table.plain_http,
         private=table.private,
         ca_file=table.ca_file,
+        client_cert=table.client_cert,
+        client_key=table.client_key,
+        mirrors=table.mirrors,
+        mirror_tags=table.mirror_tags,
         proxy=table.proxy,
         max_concurrency=table.max_concurrency
         or min(settings.slots, quirks.max_concurrency or settings.slots),

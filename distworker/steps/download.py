@@ -74,7 +74,7 @@ class _Pour:
 
     def run(self, tee: Tee | None) -> None:
         context, move = self._context, self._move
-        registry = context.registries.client(move.source.host, move.source.credential)
+        registry = context.registries.source(move.source.host, move.source.credential)
         key = blob_key(move.tenant, move.digest)
         self.total = 0
         with (

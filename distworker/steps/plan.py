@@ -79,7 +79,8 @@ def lane_of(transfer: ImageTransfer) -> str:
 
 
 def _open(context: Context, transfer: ImageTransfer, place: Place, claim: Claim) -> End:
-    return open_end(context.registries, context.store, transfer.tenant, place, claim.token)
+    source = place is transfer.source
+    return open_end(context.registries, context.store, transfer.tenant, place, claim.token, source=source)
 
 
 def _has(context: Context, destination: End, transfer: ImageTransfer, digest: Digest) -> bool:

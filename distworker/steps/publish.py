@@ -52,7 +52,7 @@ class _Publishing:
         self._order = order
         self._transfer = transfer
         self._token = claim.token
-        self._source = self._open(transfer.source)
+        self._source = self._open(transfer.source, source=True)
         self._end = self._open(transfer.destination)
         self._reference = transfer.destination.tag or str(order.digest)
         self._settlement = Settlement(context, claim, transfer, self._source, self._end)
@@ -138,10 +138,9 @@ class _Publishing:
         )
         return Done(_text(tree, self._reference, state), change)
 
-    def _open(self, place: Place) -> End:
-        return open_end(
-            self._context.registries, self._context.store, self._transfer.tenant, place, self._token
-        )
+    def _open(self, place: Place, source: bool = False) -> End:
+        context, tenant = self._context, self._transfer.tenant
+        return open_end(context.registries, context.store, tenant, place, self._token, source=source)
 
 
 def _text(tree: ImageTree, reference: str, state: str) -> str:

@@ -24,7 +24,7 @@ def prove_readable(context: Context, move: BlobMove, delivered: Mapping[str, Map
         return
     if delivered.get(download_id(move.tenant, move.digest), {}).get("via") == via(move.source):
         return
-    registry = context.registries.client(move.source.host, move.source.credential)
+    registry = context.registries.source(move.source.host, move.source.credential)
     if registry.has_blob(move.source.repository, move.digest):
         return
     # HEAD may be unclear (405, presigned for GET only): the first bytes of a GET are not.

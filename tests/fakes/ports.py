@@ -287,6 +287,8 @@ class FakeRegistries:
     def client(self, host: str, credential: str = "") -> FakeRegistry:
         return FakeRegistry(self.sites[host], credential)
 
+    source = client
+
 
 class FakeWatch:
     """Remembers the bytes; raises `stop` when it is set."""

@@ -124,7 +124,7 @@ class World:
                 **{
                     "ca_file": str(self._authority.ca_file),
                     "token_realms": (AUTH,) if trust else (),
-                    "quirks": Quirks(**kinks),
+                    "quirks": Quirks(**kinks, said=frozenset(kinks)),
                     **profile,
                 }
             )

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.coverage_gate import too_low
+
 ROOT = Path(__file__).parents[2]
 # Spelled in halves, because no test of ours may skip and the sources are searched for it.
 SKIP = "sk" + "ip"
@@ -88,7 +90,19 @@ def test_make_lists_its_targets_with_an_explanation() -> None:
     """`make` alone answers what one can do."""
     said = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     explained = dict(re.findall(r"^ +make ([a-z-]+) +(\S.*)$", said, re.MULTILINE))
-    assert {"setup", "test", "test-fast", "lint", "format", "demo", "bench", "locks"} <= set(explained)
+    assert {
+        "setup",
+        "test",
+        "test-fast",
+        "lint",
+        "format",
+        "demo",
+        "bench",
+        "locks",
+        "fuzz",
+        "mutate",
+        "coverage",
+    } <= set(explained)
     targets = set(re.findall(r"^([a-z-]+):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert targets - set(explained) == {"check", "tools", "demo-tools"}
 
@@ -99,3 +113,35 @@ def test_the_ci_entry_forbids_skips_and_runs_everything() -> None:
     assert os.access(script, os.X_OK)
     assert "make test" in script.read_text()
     assert 'CI="${CI:-true}"' in script.read_text()
+
+
+@pytest.mark.parametrize(
+    ("lines", "branches", "told"),
+    [(95, 95, []), (94, 100, ["lines"]), (100, 94, ["branches"]), (0, 0, ["lines", "branches"])],
+)
+def test_the_coverage_gate_looks_at_lines_and_at_branches(lines: int, branches: int, told: list[str]) -> None:
+    """Many lines do not make up for few branches."""
+    totals = {
+        "covered_lines": lines,
+        "num_statements": 100,
+        "covered_branches": branches,
+        "num_branches": 100,
+    }
+    assert [what for what in ("lines", "branches") if what in " ".join(too_low(totals))] == told
+
+
+def test_nothing_measured_is_no_coverage() -> None:
+    """A wrong folder in the configuration must not pass."""
+    empty = dict.fromkeys(("covered_lines", "num_statements", "covered_branches", "num_branches"), 0)
+    assert len(too_low(empty | {"num_statements": 1, "covered_lines": 1})) == 1
+
+
+def test_what_is_left_out_of_the_count_says_why() -> None:
+    """`pragma: no cover` alone hides; with its reason it explains."""
+    lines = [
+        (path.name, line.strip())
+        for path in (ROOT / "distworker").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "pragma:" in line
+    ]
+    assert [one for one in lines if not re.search(r"# pragma: no (cover|branch) - \w+ \w+", one[1])] == []

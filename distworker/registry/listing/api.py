@@ -140,7 +140,9 @@ class Api:
 
     def _send(self, url: str, where: Where) -> tuple[Reply, bool]:
         credential = self.http.auth.credential(where.repository)
-        header = self.login.header(self.http, credential, where) if credential else ""
+        # Tokens for the registry are worth nothing here.
+        known = credential is not None and bool(credential.secret(self.http.origin))
+        header = self.login.header(self.http, credential, where) if credential and known else ""
         headers = {"Accept": "application/json", **self.headers}
         return self.http.send(Call("GET", url, where, headers=headers, authorization=header)), bool(header)
 

@@ -1,15 +1,14 @@
 """Amazon ECR by its own API: repositories of an account, and tags with their digests.
 
 The registry's own protocol needs a registry login; this needs an AWS one, which whoever can make the other
-has (AWS: Amazon ECR API reference). boto3 signs and sends: its client is made from the region in the
-registry's name, when first asked, and boto3 not imported before. Proxy variables of the environment are not
-read; AWS credentials come from where `connect` takes them.
+has (AWS: Amazon ECR API reference). boto3 signs and sends, as the account that logs in to the registry; its
+client is made when first asked, and boto3 not imported before.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 from distworker import limits
@@ -31,15 +30,20 @@ from distworker.registry.endpoint import Endpoint
 from distworker.registry.faults import Where
 from distworker.registry.listing import api
 from distworker.registry.listing.tags import tags
-from distworker.registry.waits import CONNECT_TIMEOUT, READ_TIMEOUT, THROTTLE_WAIT
+from distworker.registry.providers import provider_of
+from distworker.registry.waits import THROTTLE_WAIT
 
-#: Makes boto3's client for ECR in a region.
+#: Makes boto3's client for the ECR of a host.
 Connect = Callable[[str], Any]
-_HOST: Final = re.compile(
-    r"([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)", re.ASCII
-)
 #: Entries of one page: the most ECR gives.
 _PAGE: Final = 1000
+#: Exceptions of botocore's that say that there is no account to ask as.
+_NO_ACCOUNT: Final = frozenset(
+    {
+        *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
+        *("ProfileNotFound", "TokenRetrievalError", "ConfigParseError"),
+    }
+)
 _SIGNED_OUT: Final = frozenset(
     {
         "UnrecognizedClientException",
@@ -53,20 +57,12 @@ _SLOWED: Final = frozenset({"ThrottlingException", "Throttling", "TooManyRequest
 
 
 def connector(proxy: str = "", ca_file: str = "") -> Connect:
-    """boto3's own way to credentials (role, profile, variables), and the registry's proxy or none."""
+    """Clients as the account that the machine has (role, profile, variables)."""
 
-    def connect(region: str) -> Any:
-        import boto3  # noqa: PLC0415 - see the module text
-        from botocore.config import Config  # noqa: PLC0415
+    def connect(host: str) -> Any:
+        from distworker.registry.logins.ecr import Account, EcrLogin  # noqa: PLC0415 - see the module text
 
-        config = Config(
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            retries={"total_max_attempts": 4, "mode": "standard"},
-            proxies={"http": proxy, "https": proxy} if proxy else {},
-        )
-        session = boto3.session.Session()
-        return session.client("ecr", region_name=region, config=config, verify=ca_file or True)
+        return EcrLogin((host,), Account(), ca_file=ca_file, proxy=proxy).api(host)
 
     return connect
 
@@ -77,7 +73,6 @@ class ECRListing:
     def __init__(self, at: Endpoint, connect: Connect) -> None:
         self._at = at
         self._connect = connect
-        self._client: Any = None
 
     def repositories(self, prefix: str = "") -> Iterator[str]:
         """See `Listing.repositories`."""
@@ -106,11 +101,13 @@ class ECRListing:
         )
 
     def _pages(self, where: Where, operation: str, name: str, **parameters: Any) -> Iterator[Any]:
-        account, _ = _place(self._at.registry)
+        account = _account(self._at.registry)
+        client = _asked(where, lambda: self._connect(self._at.registry))
         cursor, cursors, count = "", {""}, 0
         while True:
             more = {"nextToken": cursor} if cursor else {}
-            answer = self._ask(where, operation, registryId=account, maxResults=_PAGE, **parameters, **more)
+            asked = {"registryId": account, "maxResults": _PAGE, **parameters, **more}
+            answer = _asked(where, partial(getattr(client, operation), **asked))
             found = answer.get(name, [])
             count += len(found)
             if count > limits.TAGS_MAX or len(cursors) > limits.PAGES_MAX:
@@ -123,34 +120,37 @@ class ECRListing:
                 raise ProtocolError(f"{where}: the registry's pages go in a circle", **where.fields)
             cursors.add(cursor)
 
-    def _ask(self, where: Where, operation: str, **parameters: Any) -> dict[str, Any]:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see the module text
 
-        fault: TransferError
-        try:
-            if self._client is None:
-                self._client = self._connect(_place(self._at.registry)[1])
-            answer: dict[str, Any] = getattr(self._client, operation)(**parameters)
-        except ClientError as error:
-            fault = _refused(error, where)
-        except BotoCoreError as error:
-            fault = _broken(type(error).__name__, where)
-        else:
-            return answer
-        # Raised out here: botocore's exception holds the request.
-        raise fault
+def _asked(where: Where, ask: Callable[[], Any]) -> Any:
+    """What AWS answers, its client's exceptions as ours."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see the module text
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
+
+    fault: TransferError
+    try:
+        return ask()
+    except ClientError as error:
+        fault = _refused(error, where)
+    except BotoCoreError as error:
+        fault = _broken(type(error).__name__, where)
+    except (ResponseParserError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # What botocore raises for an answer it cannot read is none of its own classes.
+        fault = ProtocolError(
+            f"{where}: Amazon ECR's answer cannot be read ({type(error).__name__})", **where.fields
+        )
+    # Raised out here: botocore's exception holds the request.
+    raise fault
 
 
-def _place(registry: str) -> tuple[str, str]:
-    """Account and region, which stand in the host's name."""
-    match = _HOST.fullmatch(registry)
-    if match is None:
+def _account(registry: str) -> str:
+    """The account, which stands in the host's name."""
+    if provider_of(registry) != "ecr":
         raise ConfigInvalid(
             f'{registry} does not have the name of an Amazon ECR registry; take list_api = "ecr" out of '
             "registries.toml",
             field="list_api",
         )
-    return match[1], match[2]
+    return registry.partition(".")[0]
 
 
 def _refused(error: Any, where: Where) -> TransferError:
@@ -173,7 +173,7 @@ def _refused(error: Any, where: Where) -> TransferError:
 
 def _broken(name: str, where: Where) -> TransferError:
     """What botocore says without having an answer, by the class of its exception."""
-    if name in {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
+    if name in _NO_ACCOUNT:
         return AuthRequired(
             f"{where}: listing Amazon ECR needs AWS credentials, and none are configured here", **where.fields
         )

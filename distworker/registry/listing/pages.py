@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from distworker import limits
-from distworker.errors import LimitExceeded, ProtocolError, RedirectRefused
+from distworker.errors import LimitExceeded, NotARegistry, ProtocolError, RedirectRefused
 from distworker.registry.call import Reply
 from distworker.registry.faults import Where
 from distworker.registry.urls import Origin, origin_of, resolve
@@ -125,7 +125,7 @@ def document(reply: Reply, what: str) -> Any:
     """The JSON of one page.
 
     Raises:
-        LimitExceeded: larger than any page. ProtocolError: not JSON.
+        LimitExceeded: larger than any page. NotARegistry: a web page. ProtocolError: not JSON.
     """
     where = reply.where
     body = reply.read(limits.PAGE_BODY_MAX + 1)
@@ -136,6 +136,13 @@ def document(reply: Reply, what: str) -> Any:
     except (ValueError, RecursionError):
         pass
     # Raised out here: the parser's own error holds the text.
+    if body.lstrip()[:1] == b"<":
+        raise NotARegistry(
+            f"{where}: {reply.origin.netloc} answers with a web page instead of a list of {what}; "
+            "check the host name",
+            **where.fields,
+            status=reply.status,
+        )
     raise no_list(reply, what)
 
 

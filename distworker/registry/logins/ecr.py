@@ -137,6 +137,16 @@ class EcrLogin:
         place = place_of(host)
         self._kept.drop(credential, lambda key: key == place)
 
+    def api(self, host: str) -> Any:
+        """AWS's client for the ECR of `host` as this account, for one walk: a role ends after an hour.
+
+        Raises:
+            ConfigInvalid: a file with the account's keys cannot be used. botocore's exceptions: as they are.
+        """
+        place = place_of(host)
+        keys = self._account.keys.open(host, host) if self._account.keys else None
+        return self._client(self._session(place, keys), "ecr", place)
+
     def _mint(self, place: Place, host: str, name: str) -> Minted[Credential]:
         keys = self._account.keys.open(host, name) if self._account.keys else None
         fault: DistworkerError

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from distworker.errors import ConfigInvalid
-from distworker.registry.credentials import Credential
+from distworker.registry.credentials import Credential, is_text
 from distworker.registry.logins.files import PHASE
 from distworker.registry.logins.keys import Dialect, Key, read_key
 from distworker.registry.profiles import canonical_host
@@ -88,6 +88,8 @@ def read_entry(entry: Mapping[str, Any], key: str, path: Path) -> Credential | N
         raise _wrong(path, f"has a user name with a colon below {key}, which cannot be sent (RFC 7617)")
     if not _fits_a_header(text["registrytoken"]):
         raise _wrong(path, f"has a registrytoken that no header can carry below {key}; log in again")
+    if not all(map(is_text, (username, password, *text.values()))):
+        raise _wrong(path, f"has something that is no text below {key}; log in again")
     if not (password or text["identitytoken"] or text["registrytoken"]):
         return None
     return Credential(username, password, text["identitytoken"], text["registrytoken"])

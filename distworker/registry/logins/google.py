@@ -38,6 +38,7 @@ TOKEN_USER: Final = "oauth2accesstoken"  # noqa: S105 - a name that Google gives
 _HOSTS: Final = re.compile(
     r"(?:[a-z0-9-]+\.)?gcr\.io|[a-z0-9-]+-docker\.pkg\.dev|[a-z0-9-]+\.pkg\.dev", re.ASCII
 )
+_HTTPS: Final = re.compile(r"https://[!-~]{1,2000}", re.ASCII)
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 #: Seconds: what an assertion asks for, and what a token lives when the answer does not say.
@@ -139,7 +140,7 @@ def read_key(text: str, path: str) -> GoogleKey:
     if not all(isinstance(value, str) and value for value in values):
         raise _bad(path, f"lacks one of {', '.join(_KEY_FIELDS)}; make a new key")
     email, key_id, uri, pem = values
-    if not uri.startswith("https://"):
+    if not _HTTPS.fullmatch(uri):
         raise _bad(path, "names a token server that is not https; make a new key")
     key: Any = None
     with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):

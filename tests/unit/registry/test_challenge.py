@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distworker.limits import HEADER_VALUE_MAX
 from distworker.registry.challenge import choose, parse
 
 HUB = (
@@ -86,6 +87,31 @@ def test_the_error_is_read() -> None:
     """Bearer says why."""
     (one,) = parse(['Bearer realm="https://t/",error="insufficient_scope",scope="repository:a/b:push"'])
     assert one.error == "insufficient_scope"
+
+
+@pytest.mark.parametrize(
+    ("value", "schemes"),
+    [
+        ("Negotiate abc/def==, Bearer realm=https://t/", ["negotiate", "bearer"]),
+        ("Negotiate YWJj=, Bearer realm=https://t/", ["negotiate", "bearer"]),
+        ("Negotiate YWJj , Bearer realm=https://t/", ["negotiate", "bearer"]),
+        ("Negotiate   abc+/=\t,Basic realm=x", ["negotiate", "basic"]),
+        ('Bearer realm="https://t/",service="s', []),
+        ("Bearer realm=https://t/,service=", []),
+        ('Basic realm="x", Bearer realm="https://t/', ["basic"]),
+        (" , ,Basic realm=x, , Bearer realm=y,", ["basic", "bearer"]),
+    ],
+)
+def test_each_challenge_ends_where_the_next_begins(value: str, schemes: list[str]) -> None:
+    """A token68 is no scheme and no parameter; a challenge that breaks off counts for nothing."""
+    assert [one.scheme for one in parse([value])] == schemes
+
+
+def test_a_header_of_the_longest_length_is_read_and_a_longer_one_is_not() -> None:
+    """The limit is the last length that counts."""
+    longest = "Basic realm=" + "x" * (HEADER_VALUE_MAX - len("Basic realm="))
+    assert len(parse([longest])) == 1
+    assert parse([longest + "x"]) == []
 
 
 @given(st.lists(st.text(max_size=200), max_size=3))

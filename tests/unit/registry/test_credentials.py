@@ -108,6 +108,15 @@ def test_a_user_with_a_colon_is_refused() -> None:
         Login(("r.example",), "a:b", "pw").open("r.example", "r")
 
 
+@pytest.mark.parametrize("field", ["username", "password", "identity_token", "registry_token"])
+def test_what_is_no_text_is_refused_before_it_is_sent(field: str) -> None:
+    """A variable with bytes of another encoding, for example; Python's own error would quote it."""
+    with pytest.raises(ConfigInvalid, match="no text") as info:
+        Credential(**{field: f"{MARK}\udcff"})
+    assert MARK not in " ".join(texts(info.value))
+    assert Credential(**{field: "pässwörd-密"}).fingerprint
+
+
 def test_a_named_credential_serves_its_own_hosts_only() -> None:
     """A job cannot carry a secret to a host that the operator did not name."""
     source = ConfiguredCredentials({"team": Login(("a.example", "b.example"), "me", "pw")})

@@ -14,12 +14,17 @@ from distworker.errors import (
     Unavailable,
 )
 from distworker.mediatypes import OCI_MANIFEST
-from tests.fakes.registry_server import Answer
+from distworker.registry.client import RegistryPool
+from distworker.registry.credentials import Credential
+from distworker.registry.profiles import HostProfile
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry_server import Answer, FakeServer
 from tests.fakes.registry_token import FakeTokenServer
-from tests.unit.registry.conftest import Rig, Sent, fails
+from tests.unit.registry.conftest import Rig, fails
 
 RigMaker = Callable[..., Rig]
 DATA = b"some layer" * 100
+POST = "POST /v2/a/b/blobs/uploads/"
 
 
 def users() -> FakeTokenServer:
@@ -82,23 +87,6 @@ def test_a_token_server_that_is_down_for_a_moment_is_asked_again(rig: RigMaker) 
         r.client.has_blob("public/b", Digest.of(DATA))
 
 
-def test_a_login_lost_in_the_middle_of_an_upload_is_renewed(rig: RigMaker) -> None:
-    """401 on the closing PUT: refresh, and the body is opened anew rather than sent half."""
-    tokens = users()
-    r = rig(tokens=tokens, login=("me", "SECRET-password"))
-    session = r.client.start_upload("a/b")
-    tokens.issued.clear()
-    opened: list[int] = []
-
-    def body() -> Sent:
-        opened.append(1)
-        return Sent(DATA)
-
-    r.client.upload_blob("a/b", Digest.of(DATA), len(DATA), body, session)
-    assert len(opened) == 2
-    assert r.fake.holds["a/b"] == {Digest.of(DATA)}
-
-
 def test_denied_by_the_registry_is_not_a_login_problem(rig: RigMaker) -> None:
     """403 is final, and says what was not allowed."""
     r = rig()
@@ -107,6 +95,52 @@ def test_denied_by_the_registry_is_not_a_login_problem(rig: RigMaker) -> None:
     with fails(Denied, status=403, registry_code="DENIED", reference="v1") as caught:
         r.client.get_manifest("a/b", "v1")
     assert "\x1b" not in caught[0].message
+
+
+class Minting:
+    """A source whose logins are made, numbered, and made anew when it is told that one is over."""
+
+    def __init__(self) -> None:
+        self.number = 1
+
+    def find(self, host: str, name: str = "", repository: str = "") -> Credential | None:
+        """The login of now."""
+        return Credential("AWS", f"SECRET-{self.number}")
+
+    def check(self, host: str, name: str) -> None:
+        """Every name will do."""
+
+    def refused(self, host: str, name: str, repository: str, credential: Credential) -> None:
+        """The next one, if this is the one of now."""
+        self.number += credential.password == f"SECRET-{self.number}"
+
+
+def test_a_403_that_says_expired_gets_a_new_login_in_the_same_request(
+    serve: Callable[[FakeServer], FakeServer],
+) -> None:
+    """As ECR says it; once for each request, so that a 403 that stays is told."""
+    # Given a registry that takes a login and then calls it expired
+    fake = FakeRegistry()
+    serve(fake)
+    words = b'"Your authorization token has expired. Reauthenticate and try again."'
+    over = Answer(403, {}, b'{"errors":[{"code":"DENIED","message":%s}]}' % words)
+    fake.on("POST", "/uploads/", Answer(401, {"WWW-Authenticate": 'Basic realm="ecr"'}), over)
+    source = Minting()
+    pool = RegistryPool({fake.host: HostProfile(plain_http=True, private=True)}, source)
+    client = pool.client(fake.host)
+    # When something is written there
+    client.start_upload("a/b")
+    # Then a new login was made, and the same request went out again with it
+    assert source.number == 2
+    assert [one.line for one in fake.seen] == [POST, "GET /v2/", POST, POST]
+    assert len({one.authorization for one in fake.seen}) == 3
+    # When it says so again and again
+    fake.always("POST", "/uploads/", over)
+    with fails(Denied, status=403, registry_code="DENIED"):
+        client.start_upload("a/b")
+    assert source.number == 3
+    assert len(fake.seen) == 6
+    pool.close()
 
 
 def test_manifest_types_survive_a_login(rig: RigMaker) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distworker.errors import DistworkerError, LimitExceeded, ProtocolError
+from distworker.errors import DistworkerError, LimitExceeded, NotARegistry, ProtocolError
 from distworker.registry.listing.pages import next_link
 from distworker.registry.quirks import Quirks
 from tests.fakes.registry_server import Answer
@@ -88,7 +88,15 @@ def test_names_that_are_no_tags_are_left_out_with_a_warning(
     assert "../x" not in caplog.text
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"null", b'{"tags": "v1"}', b"[" * 100_000, b"9" * 5000])
+def test_a_web_page_is_no_registry(rig: RigMaker) -> None:
+    """A portal or login page that answers everything."""
+    r = rig()
+    r.fake.on("GET", "/tags/list", Answer(200, {}, b" <html>"))
+    with fails(NotARegistry, phase="list tags", status=200):
+        list(r.client.tags("a/b"))
+
+
+@pytest.mark.parametrize("body", [b"x", b"[]", b"null", b'{"tags": "v1"}', b"[" * 100_000, b"9" * 5000])
 def test_what_is_no_list_is_typed(rig: RigMaker, body: bytes) -> None:
     """Not JSON, not an object, not a list."""
     r = rig()

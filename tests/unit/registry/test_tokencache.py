@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from distworker.registry import scopes
+from distworker.registry.challenge import Challenge, parse
 from distworker.registry.scopes import Scope
 from distworker.registry.sharedtokens import SharedTokenCache
 from distworker.registry.tokencache import MemoryTokenCache, TokenCache, TokenKey
 from distworker.registry.tokens import Token
-from distworker.registry.waits import TOKEN_TURN, TOKENS_KEPT
+from distworker.registry.waits import CHALLENGE_MEMORY, TOKEN_TURN, TOKENS_KEPT
 from tests.fakes.vault import MemoryVault
 
 REALM = "https://auth.example/token"
@@ -100,9 +101,22 @@ def test_the_refused_token_is_forgotten_and_a_newer_one_used(cache: TokenCache) 
     """Whoever was refused first has asked already."""
     cache.put(key(A), token("old", A))
     assert cache.get(key(A), "Bearer old") is None
+    assert cache.get(key(A)) == token("old", A), "until whoever was refused takes its turn"
+    cache.drop(key(A), "Bearer another")
+    assert cache.get(key(A)) == token("old", A)
+    cache.drop(key(A), "Bearer old")
     assert cache.get(key(A)) is None, "it is gone"
     cache.put(key(A), token("new", A))
     assert cache.get(key(A), "Bearer old") == token("new", A)
+
+
+def test_a_token_refused_for_more_than_it_was_for_is_kept(cache: TokenCache) -> None:
+    """It still is good for what it was asked for."""
+    pulls = scopes.pull("a")
+    cache.put(key(pulls), token("t", pulls))
+    cache.drop(key(A), "Bearer t")
+    assert cache.get(key(A)) is None
+    assert cache.get(key(pulls)) == token("t", pulls)
 
 
 def test_a_token_due_for_renewal_is_not_used(cache: TokenCache, clock: Clock) -> None:
@@ -168,7 +182,7 @@ def test_processes_share_tokens_and_refusals(worker: Callable[[], SharedTokenCac
     first, second = worker(), worker()
     first.put(key(A), token("t", A))
     assert second.get(key(scopes.pull("a"))) == token("t", A)
-    assert second.get(key(A), "Bearer t") is None
+    second.drop(key(A), "Bearer t")
     assert worker().get(key(A)) is None, "refused for one is refused for all"
     first.refuse("me", 600.0)
     assert second.is_refused("me")
@@ -176,6 +190,30 @@ def test_processes_share_tokens_and_refusals(worker: Callable[[], SharedTokenCac
     assert not worker().is_refused("me", ask=False)
     second.clear("me")
     assert not worker().is_refused("me")
+
+
+def test_processes_share_what_a_registry_wants(
+    worker: Callable[[], SharedTokenCache], vault: MemoryVault, clock: Clock
+) -> None:
+    """For ten minutes; the scope and error of one request are nobody else's."""
+    (bearer,) = parse([f'Bearer realm="{REALM}",service="s",scope="repository:a:pull",error="invalid_token"'])
+    worker().learn("reg", bearer)
+    assert worker().recall("reg") == Challenge("bearer", {"realm": REALM, "service": "s"})
+    assert worker().recall("other") is None
+    worker().learn("reg", Challenge("basic"))
+    assert worker().recall("reg") == Challenge("basic", {"realm": "", "service": ""})
+    clock.now += CHALLENGE_MEMORY
+    assert worker().recall("reg") is None
+    for value in (b"", b"[]", b"{}", b'{"scheme": 7}', b'{"scheme": "bearer"}', b'{"scheme": "negotiate"}'):
+        vault.write("challenge reg", value, 60.0)
+        assert worker().recall("reg") is None
+
+
+def test_memory_recalls_nothing_of_others(clock: Clock) -> None:
+    """A process alone has nobody to learn from."""
+    cache = MemoryTokenCache(clock)
+    cache.learn("reg", Challenge("basic"))
+    assert cache.recall("reg") is None
 
 
 def test_what_is_no_token_of_ours_counts_as_none(

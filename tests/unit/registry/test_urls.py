@@ -44,6 +44,8 @@ def test_https_is_never_left(target: str) -> None:
         "ftp://s.example/",
         "file:///etc/passwd",
         "https://u:p@s.example/",
+        "//[",
+        "https://[::1/v2/",
         "/a b",
         "/\r\nX: y",
         "",
@@ -51,7 +53,7 @@ def test_https_is_never_left(target: str) -> None:
     ],
 )
 def test_other_addresses_are_refused(target: str) -> None:
-    """Other schemes, user names, control characters and endless text."""
+    """Other schemes, user names, half an IPv6 host, control characters and endless text."""
     with pytest.raises(ProtocolError):
         resolve(BASE, target)
 

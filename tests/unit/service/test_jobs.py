@@ -177,6 +177,8 @@ class NoRegistries:
     def client(self, host: str, credential: str = "") -> Registry:
         raise AssertionError("no step here asks for a registry")
 
+    source = client
+
 
 def local(tmp_path: Path, **steps: Any) -> LocalService:
     """A local service with these steps."""

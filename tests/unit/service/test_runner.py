@@ -43,6 +43,8 @@ class NoRegistries:
     def client(self, host: str, credential: str = "") -> Registry:
         raise AssertionError("no step here asks for a registry")
 
+    source = client
+
 
 class Clock:
     """Time that only moves when told."""

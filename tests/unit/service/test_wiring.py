@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -117,6 +118,24 @@ def test_local_mode_needs_no_settings_and_reads_the_users_own_logins(
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with wiring.build_local(Config(Settings(), {}, {}), tmp_path) as service:
         assert [worker.slots for worker in service.ledger.workers()] == [LOCAL_SLOTS]
+
+
+def test_workers_share_tokens_where_they_have_a_secret_in_common() -> None:
+    """A secret of its own, else the store's; with neither, nothing may lie in Redis."""
+    own, stores = SecretStr("hunter2-hunter2-"), SecretStr("the-store-s-own")
+
+    def name(**settings: Any) -> str | None:
+        """How the vault of these settings would call a value."""
+        ledger = wiring.build_ledger(Settings())
+        vault = wiring.build_vault(Settings(**settings), ledger)
+        ledger.close()
+        return vault and vault._mark("token")
+
+    alone, drawn = name(token_secret=own), name(store=StoreSettings(secret_key=stores))
+    assert name() is None
+    assert None not in {alone, drawn}
+    assert alone != drawn
+    assert name(token_secret=own, store=StoreSettings(secret_key=stores)) == alone
 
 
 def test_a_fleet_without_redis_is_one_typed_error() -> None:

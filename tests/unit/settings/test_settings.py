@@ -320,12 +320,8 @@ def test_the_samples_show_the_defaults() -> None:
     shown_there = {key: value for key, value, _ in load("samples/distworker.toml").rows()}
     defaults = {key: value for key, value, _ in load(_write(Path("empty.toml"), "")).rows()}
     examples = {
-        "broker_url",
-        "docker_config",
-        "auth_files",
-        "credential_helpers",
-        "registries",
-        "allow_hosts",
+        *("broker_url", "docker_config", "auth_files", "credential_helpers", "registries", "allow_hosts"),
+        *("certs_dirs", "hosts_dirs", "registries_conf"),
     }
     assert {key: value for key, value in shown_there.items() if key not in examples} == {
         key: value for key, value in defaults.items() if key not in examples
@@ -359,3 +355,16 @@ def test_a_proxy_that_is_none_is_refused_where_it_stands(
     (place / "registries.toml").unlink()
     with pytest.raises(ConfigInvalid, match=r"(?i)proxy"):
         load()
+
+
+def test_a_token_secret_is_long_and_never_shown(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short one could be guessed from what lies in Redis; neither is repeated."""
+    monkeypatch.setenv("DISTWORKER_TOKEN_SECRET", "hunter2")
+    with pytest.raises(ConfigInvalid, match=r"token_secret: .*at least 16 random characters") as caught:
+        load()
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("DISTWORKER_TOKEN_SECRET", "hunter2-hunter2-")
+    config = load()
+    rows = {key: value for key, value, _ in config.rows()}
+    assert rows["token_secret"] == "***"
+    assert "hunter2" not in repr(config)

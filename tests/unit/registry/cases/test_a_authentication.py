@@ -551,6 +551,13 @@ def test_a10_shared_token_single_flight(world: World, shared: bool) -> None:
     assert len(world.auth.seen) == 2
     assert len(theirs) == 1
     assert not mine & theirs
+    # And who comes later, sharing the vault, neither asks for a token nor has to be told to bring one
+    if shared:
+        world.reg.seen.clear()
+        late = world.pool(logins={REG: ME}, vault=vault)
+        assert late.client(REG).has_blob("team/app", DIGEST)
+        assert {seen.authorization for seen in world.reg.seen} == mine
+        assert len(world.auth.seen) == 2
     for pool in (*pools, other):
         pool.close()
 

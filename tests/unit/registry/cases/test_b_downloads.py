@@ -21,6 +21,7 @@ from distworker.errors import (
     RedirectRefused,
     RequestTimeout,
     SizeMismatch,
+    Throttled,
     TransferError,
     Unavailable,
 )
@@ -84,7 +85,8 @@ def test_b01_redirect_strips_credentials(
     stored: World, what: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The storage host gets no login, no cookie and no header but the plain ones, on blobs and manifests
-    (GHSA-vh4v-2xq2-g5cg, CVE-2018-18074, CVE-2023-43804); .netrc counts for nothing (CVE-2024-47081)."""
+    (GHSA-vh4v-2xq2-g5cg, CVE-2018-18074, CVE-2023-43804, CVE-2025-50181); .netrc counts for nothing
+    (CVE-2024-47081)."""
     # Given a registry behind a login that redirects and sets cookies, a storage that refuses logins (400),
     # and a .netrc that knows them both
     world = stored
@@ -364,6 +366,62 @@ def test_b05_the_cap_and_the_time_end_it(world: World, monkeypatch: pytest.Monke
     assert len(world.reg.seen) == 5
 
 
+def test_b05_a_range_that_nobody_asked_for(stored: World) -> None:
+    """206 to a request without Range is no answer to it."""
+    # Given one, When the blob is read, Then it is a breach of the protocol
+    stored.reg.always("GET", "/blobs/", Answer(206, dict([RIGHT]), REST))
+    with stored.fails(ProtocolError, status=206):
+        read(stored.client())
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (Answer(403, {}, b'{"errors":[{"code":"DENIED"}]}'), Denied),
+        (Answer(503, {"Retry-After": "120"}), Unavailable),
+        (Answer(429, {"Retry-After": "120"}), Throttled),
+    ],
+)
+def test_b05_a_refusal_in_the_middle(stored: World, answer: Answer, kind: type[TransferError]) -> None:
+    """What waiting in place cannot heal ends the reading at once, with the time to wait."""
+    # Given a registry that refuses to go on
+    stored.reg.on("GET", "/blobs/", Twist(cut=20_000), answer, answer)
+    # When the blob is read, Then it is told after one more request
+    with stored.fails(kind) as caught:
+        read(stored.client())
+    assert caught[0].delay == (None if kind is Denied else 120.0)
+    assert len(stored.reg.seen) == 2
+
+
+def in_chunks(*parts: bytes) -> bytes:
+    """A chunked body."""
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (in_chunks(DATA[:7], DATA[7:]) + b"0\r\n\r\n", None),
+        (in_chunks(DATA), None),
+        (in_chunks(DATA, b"more") + b"0\r\n\r\n", SizeMismatch),
+        (in_chunks(DATA) + b"nonsense", None),
+    ],
+    ids=["good", "without-its-end", "longer", "garbled-end"],
+)
+def test_b05_chunked_bodies(stored: World, body: bytes, kind: type[TransferError] | None) -> None:
+    """However a chunked body ends, size and digest say whether it was the blob."""
+    # Given a body in chunks
+    answer = Answer(200, {"Transfer-Encoding": "chunked"}, body, length=-1)
+    stored.reg.on("GET", "/blobs/", answer)
+    # When it is read, Then it is the blob, or longer than it
+    if kind is None:
+        assert read(stored.client()) == DATA
+        assert len(stored.reg.seen) == 1
+    else:
+        with stored.fails(kind):
+            read(stored.client())
+
+
 # --- B06 ----------------------------------------------------------------------------------------------------
 PICTURE = image(BIG)
 
@@ -600,7 +658,8 @@ INWARD = [
 @pytest.mark.parametrize("target", INWARD)
 @pytest.mark.parametrize("what", ["blobs", "manifests"])
 def test_b10_redirect_inward(stored: World, what: str, target: str) -> None:
-    """No redirect leads inward, to plain http, to another port, another scheme or with a user name."""
+    """No redirect leads inward, to plain http, to another port, another scheme or with a user name
+    (go-containerregistry #2243, #2284, #2291, #2332)."""
     # Given a registry that redirects there, and a name that resolves to a private address
     world = stored
     world.network.name("inner.example", "10.0.0.7")

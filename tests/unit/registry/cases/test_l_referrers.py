@@ -103,6 +103,17 @@ def test_l03_referrers_fallback(world: World, answer: Answer) -> None:
     assert world.reg.count("GET", "/referrers/") == 2
 
 
+def test_l03_referrers_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many repositories are remembered as having no API."""
+    # Given room for one
+    monkeypatch.setattr("distworker.registry.referrers._REMEMBERED", 1)
+    client = world.client()
+    # When two repositories without API are asked in turn, Then the first is asked anew
+    for repository in ("team/app", "team/other", "team/app"):
+        assert list(client.referrers(repository, SUBJECT)) == []
+    assert world.reg.count("GET", "/referrers/") == 3
+
+
 def test_l03_referrers_api(world: World) -> None:
     """The API's pages are followed; what it did not filter is filtered here."""
     # Given an API of three pages, whose Link is its own business

@@ -19,6 +19,7 @@ from distworker.errors import (
     DigestMismatch,
     ManifestInvalid,
     ManifestTooLarge,
+    ManifestUnknown,
     ProtocolError,
     Schema1Unsupported,
     Unavailable,
@@ -363,7 +364,7 @@ BAD: dict[str, bytes] = {
 @pytest.mark.parametrize("name", BAD)
 def test_m06_ambiguous_or_malformed(world: World, name: str) -> None:
     """What two readers could read differently is manifest_invalid, and no request is built from it
-    (CVE-2021-41190, CVE-2024-3727, CVE-2014-8179)."""
+    (CVE-2021-41190, CVE-2024-3727, CVE-2014-8179, CVE-2014-9358)."""
     # Given such a manifest, served as a good one would be
     assert BAD[name] != dump(GOOD)
     world.reg.put_manifest("team/app", BAD[name], OCI_MANIFEST, "v1")
@@ -495,12 +496,27 @@ def test_m07_a_body_cut_short_is_read_again(world: World) -> None:
     assert caught[0].retry
 
 
-def test_m07_an_empty_body(world: World) -> None:
+@pytest.mark.parametrize("length", [None, -1], ids=["with-length", "without-length"])
+def test_m07_an_empty_body(world: World, length: int | None) -> None:
     """200 without a body is no manifest."""
     # Given such an answer, When it is read, Then it is a breach of the protocol
-    world.reg.always("GET", "/manifests/", Answer(200, {"Content-Type": OCI_MANIFEST}))
+    world.reg.always("GET", "/manifests/", Answer(200, {"Content-Type": OCI_MANIFEST}, length=length))
     with world.fails(ProtocolError, repository="team/app"):
         world.client().get_manifest("team/app", "v1")
+
+
+@pytest.mark.parametrize("by", ["tag", "digest"])
+def test_m07_an_error_body_under_200(world: World, by: str) -> None:
+    """An error that is sent as a success is the error it spells, not a damaged manifest."""
+    # Given a registry that says 200 and "not there"
+    complaint = error(404, "MANIFEST_UNKNOWN", "no such thing")
+    answer = Answer(200, {"Content-Type": "application/json"}, complaint.body)
+    world.reg.always("GET", "/manifests/", answer)
+    # When a manifest is read, Then it is not there
+    reference = "v1" if by == "tag" else str(ONE.digest)
+    with world.fails(ManifestUnknown, registry_code="MANIFEST_UNKNOWN", reference=reference):
+        world.client().get_manifest("team/app", reference)
+    assert len(world.reg.seen) == 1
 
 
 # --- M08 ----------------------------------------------------------------------------------------------------

@@ -34,12 +34,14 @@ def connect(world: World, authority: Authority, request: pytest.FixtureRequest) 
         servers: dict[str, FakeServer],
         login: tuple[str, str] | None = None,
         provider: str = "",
+        identity: str = "",
         **said: Any,
     ) -> Client:
         for name, server in servers.items():
             world.add(name, server, f"44.0.1.{next(numbers)}")
         profile = HostProfile(ca_file=str(authority.ca_file), quirks=quirks_of(host, provider, said))
-        entries = {"main": Login((host,), *login)} if login else {}
+        entry = Login((host,), *(login or ("", "")), identity_token=identity)
+        entries = {"main": entry} if login or identity else {}
         pool = RegistryPool(
             {host: profile},
             ConfiguredCredentials(entries),

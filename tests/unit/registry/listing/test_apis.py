@@ -21,8 +21,10 @@ from distworker.errors import (
     InvalidReference,
     InvalidRequest,
     LimitExceeded,
+    NotARegistry,
     ProtocolError,
     RateLimited,
+    RealmRefused,
     RedirectRefused,
     RepositoryUnknown,
     Throttled,
@@ -282,6 +284,16 @@ def test_a_login_shows_what_is_hidden(connect: Connect, name: str) -> None:
     assert all(one.authorization for one in server.seen if one.method == "GET")
 
 
+@pytest.mark.parametrize("name", ["hub", "harbor", "quay", "gitlab"])
+def test_a_token_of_the_registry_is_not_shown_to_an_api(connect: Connect, name: str) -> None:
+    """It is worth nothing there, so the API is asked anonymously."""
+    product = PRODUCTS[name]
+    server = product.serve(IMAGES)
+    client = connect(product.host, {product.api: server}, **product.said, identity="SECRET-IDENTITY")
+    assert sorted(client.listing().repositories("team"))[0] == "team/app"
+    assert {one.authorization for one in server.seen} == {""}
+
+
 def test_github_lists_nothing_to_strangers(connect: Connect) -> None:
     """Said as what it is: a login is wanted."""
     listing = connect("ghcr.io", {"api.github.com": GitHubApi(IMAGES)}).listing()
@@ -360,7 +372,7 @@ def test_a_hub_login_is_not_redirected(connect: Connect, world: World) -> None:
     """The password stays where it was sent."""
     listing, server = PRODUCTS["hub"].open(connect)
     server.on("POST", "/v2/auth/token", Answer(307, {"Location": "https://evil.example/v2/auth/token"}))
-    with fails(RedirectRefused):
+    with fails(RealmRefused):
         list(listing.repositories("team"))
     assert world.evil.seen == []
 
@@ -453,7 +465,7 @@ def test_what_an_api_says_instead_of_a_list_is_typed(connect: Connect, name: str
     """Never a parser's exception."""
     listing, server = PRODUCTS[name].open(connect)
     server.always("GET", "", Answer(200, {}, body))
-    with fails(ProtocolError, registry=PRODUCTS[name].host):
+    with fails(NotARegistry if body[:1] == b"<" else ProtocolError, registry=PRODUCTS[name].host):
         list(listing.repositories("team"))
 
 

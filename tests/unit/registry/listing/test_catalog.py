@@ -38,6 +38,8 @@ def test_the_catalogue_is_read_to_its_end(world: World) -> None:
     assert list(listing.repositories()) == ["a/b", "c", "team/app"]
     assert [(one.path, one.query) for one in world.reg.seen] == [(CATALOG, "n=1000"), (CATALOG, "last=c")]
     assert listing.digests("a/b") is None
+    world.reg.put_manifest("a/b", b"{}", "x/y", "v1")
+    assert list(listing.tags("a/b")) == ["v1"]
 
 
 def test_a_prefix_chooses_from_the_catalogue(world: World) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProfileNotFound
+from botocore.parsers import ResponseParserError
 from moto import mock_aws
 
 from distworker.digest import Digest
@@ -26,8 +27,11 @@ from distworker.errors import (
     Unauthorized,
     Unavailable,
 )
+from distworker.registry.client import Client, RegistryPool
+from distworker.registry.credentials import Login
 from distworker.registry.listing.base import Listing
 from distworker.registry.listing.ecr import ECRListing, connector
+from distworker.registry.logins.ecr import Account, EcrLogin
 from tests.unit.registry.conftest import fails
 from tests.unit.registry.listing.conftest import Connect
 
@@ -52,6 +56,12 @@ def manifest(number: int) -> str:
             "layers": [],
         }
     )
+
+
+def test_tags_come_from_the_registry(listing: Listing) -> None:
+    """Its own protocol has them; nobody is there to ask in this test."""
+    with pytest.raises(Unavailable):
+        list(listing.tags("team/app"))
 
 
 @pytest.fixture
@@ -118,11 +128,11 @@ def scripted(connect: Connect, *answers: dict[str, Any] | Exception) -> tuple[Li
     """A listing whose AWS says this."""
     aws = Scripted(*answers)
     at = connect(HOST, {})._at
-    regions: list[str] = []
+    hosts: list[str] = []
 
-    def made(region: str) -> Scripted:
-        regions.append(region)
-        assert regions == ["eu-west-1"], "one client, of the region in the name"
+    def made(host: str) -> Scripted:
+        hosts.append(host)
+        assert hosts == [HOST], "one client for one walk"
         return aws
 
     return ECRListing(at, made), aws
@@ -185,6 +195,9 @@ def refused(code: str, status: int = 400) -> ClientError:
         (refused("InvalidParameterException"), ProtocolError),
         (ClientError({}, "x"), ProtocolError),
         (NoCredentialsError(), AuthRequired),
+        (ProfileNotFound(profile="x"), AuthRequired),
+        (ValueError("SECRET is no JSON"), ProtocolError),
+        (ResponseParserError("SECRET is no answer"), ProtocolError),
         (EndpointConnectionError(endpoint_url="https://SECRET/"), Unavailable),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -201,17 +214,35 @@ def test_the_client_is_made_as_the_profile_says(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HTTPS_PROXY", "http://wrong.example")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
-    client = connector("http://proxy.example:3128")("eu-west-1")
+    proxy = "http://proxy.example:3128"
+    client = connector(proxy)(HOST)
     assert client.meta.region_name == "eu-west-1"
-    assert client.meta.config.proxies == {
-        "http": "http://proxy.example:3128",
-        "https": "http://proxy.example:3128",
-    }
-    plain = connector()("eu-west-1")
+    assert client.meta.config.proxies == {"http": proxy, "https": proxy}
+    plain = connector()(HOST)
     assert plain._endpoint.http_session._proxy_config.proxy_url_for("https://ecr.example/") is None
+
+
+def test_lists_are_asked_as_the_account_that_logs_in(aws: Any) -> None:
+    """Keys of registries.toml, not those of the machine; each walk makes its client, for roles end."""
+    aws.create_repository(repositoryName="team/app")
+    keys = EcrLogin((HOST,), Account(Login((HOST,), "AKIDEXAMPLE", "SECRET-AWS-KEY")))
+    made: list[Any] = []
+
+    def client(host: str) -> Any:
+        made.append(keys.api(host))
+        return made[-1]
+
+    pool = RegistryPool(aws={HOST: client})
+    registry = pool.client(HOST)
+    assert isinstance(registry, Client)
+    assert list(registry.listing().repositories()) == ["team/app"]
+    assert list(registry.listing().repositories("team")) == ["team/app"]
+    assert [one._request_signer._credentials.access_key for one in made] == ["AKIDEXAMPLE"] * 2
+    pool.close()
 
 
 def test_boto3_is_not_imported_before_it_is_needed() -> None:
     """It costs a quarter of a second that copies between other registries need not pay."""
-    code = "import sys, distworker.registry.client; sys.exit('botocore' in sys.modules)"
+    rooms = "distworker.registry.client, distworker.service.wiring"
+    code = f"import sys, {rooms}; sys.exit('botocore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

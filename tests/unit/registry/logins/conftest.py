@@ -19,6 +19,7 @@ from tests.fakes.registry_server import FakeServer
 
 NAMES = (
     *("team.azurecr.io", "login.microsoftonline.com", "login.microsoftonline.us", "oauth2.googleapis.com"),
+    "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
     *("europe-docker.pkg.dev", "public.ecr.aws", "ghcr.io", "auth.example", "evil.example"),
 )
 

@@ -189,7 +189,25 @@ def test_a_pull_from_amazon(town: Town, aws: FakeAws) -> None:
     town.add(PUBLIC, registry)
     digest = registry.put_blob("team/app", b"layer")
     assert town.client(PUBLIC, login(town, PUBLIC)).has_blob("team/app", digest)
-    assert [bool(seen.authorization) for seen in registry.seen] == [False, True]
+    first, *others = [seen.authorization for seen in registry.seen]
+    assert first == ""
+    assert all(one.startswith("Basic ") for one in others)
+
+
+def test_a_pull_goes_on_with_a_new_login_when_amazon_says_that_it_expired(town: Town, aws: FakeAws) -> None:
+    """Its 403 names the reason; the request is sent once more, with what was made anew."""
+    registry = FakeRegistry(user="AWS", password="SECRET-AWS-1")
+    town.add(HOST, registry)
+    data = b"layer" * 100
+    digest = registry.put_blob("team/app", data)
+    client = town.client(HOST, login(town))
+    assert client.has_blob("team/app", digest)
+    registry.password = "SECRET-AWS-2"
+    said = "Your authorization token has expired. Reauthenticate and try again."
+    registry.on("GET", "/blobs/", reply(403, errors=[{"code": "DENIED", "message": said}]))
+    with client.read_blob("team/app", digest, len(data)) as reading:
+        assert b"".join(bytes(chunk) for chunk in reading) == data
+    assert aws.made == 2
 
 
 def test_a_login_is_renewed_at_four_fifths_of_what_amazon_says(town: Town, aws: FakeAws) -> None:

@@ -246,6 +246,7 @@ BROKEN = {
     "auth is a number": '{"auths": {"r.example": {"auth": 5, "password": "SECRET"}}}',
     "a user with a colon": '{"auths": {"r.example": {"username": "a:SECRET", "password": "SECRET"}}}',
     "a token with a newline": '{"auths": {"r.example": {"registrytoken": "SECRET\\nX: y"}}}',
+    "half a character": '{"auths": {"r.example": {"username": "me", "password": "SECRET\\ud800"}}}',
     "credHelpers is a list": '{"auths": {}, "credHelpers": ["SECRET"]}',
     "a helper is a number": '{"auths": {}, "credHelpers": {"r.example": 5}, "x": "SECRET"}',
     "credsStore is a list": '{"auths": {}, "credsStore": ["SECRET"]}',
@@ -321,3 +322,12 @@ def test_no_key_matches_a_host_that_it_does_not_hold(key: str, dialect: Dialect)
         return
     if found is not None and not found.wild and found.matches("victim.example", "team/app"):
         assert "victim.example" in key.lower()
+
+
+def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
+    """Each star may stand for any length, but not all lengths of all stars are tried; the host is a
+    stranger's."""
+    key = read_key("a*" * 12 + "b.reg.example", "kubernetes")
+    assert key is not None
+    assert not key.matches("a" * 400 + ".reg.example", "team/app")
+    assert key.matches("a" * 400 + "b.reg.example", "team/app")

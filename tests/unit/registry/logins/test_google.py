@@ -234,6 +234,8 @@ def elliptic() -> str:
         ({"client_email": ""}, "lacks one of"),
         ({"private_key": 5}, "lacks one of"),
         ({"token_uri": "http://oauth2.googleapis.com/token"}, "not https"),
+        ({"token_uri": "https://oauth2.googleapis.com/tökén"}, "not https"),
+        ({"token_uri": "https://oauth2.googleapis.com/a b"}, "not https"),
         ({"private_key": "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----"}, "no RSA"),
         ({"private_key": elliptic()}, "no RSA"),
     ],
