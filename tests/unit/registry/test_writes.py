@@ -348,6 +348,15 @@ def test_a_session_that_cannot_be_asked_is_started_over(rig: RigMaker, quirks: d
     assert r.fake.count("POST") == 2
 
 
+def test_a_session_is_cancelled_where_it_stands(rig: RigMaker) -> None:
+    """At its newest Location: an old one may be dead, and the session would stay."""
+    r = rig(quirks=CHUNKED)
+    r.fake.on("PATCH", UPLOADS, PASS, error(403, "DENIED"))
+    with fails(Denied, phase="send blob"):
+        send(r)
+    assert (r.fake.seen[-1].method, r.fake.seen[-1].query) == ("DELETE", "_state=SECRET-STATE-40000")
+
+
 def test_a_busy_registry_with_a_long_wait_gives_the_work_back(rig: RigMaker) -> None:
     """Chunks too are not kept waiting for minutes; the session is closed."""
     r = rig(quirks=CHUNKED)
