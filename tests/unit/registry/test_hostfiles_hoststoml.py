@@ -9,6 +9,7 @@ import pytest
 
 from distworker.errors import ConfigInvalid
 from distworker.registry.hostfiles.hoststoml import Host, Hosts, hosts_for
+from distworker.registry.hostfiles.toml import read_toml
 from distworker.registry.tls import TLSFiles
 
 HOST = "r.example"
@@ -153,8 +154,10 @@ def test_a_folder_without_a_file_holds_certificates(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_text_is_named(write: Write, tmp_path: Path) -> None:
-    """Or that may not be opened."""
+    """Or that cannot be opened."""
     roots = write("")
     (tmp_path / HOST / "hosts.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigInvalid, match="not UTF-8"):
         hosts_for(roots, HOST)
+    with pytest.raises(ConfigInvalid, match="cannot be read: Is a directory"):
+        read_toml(tmp_path)

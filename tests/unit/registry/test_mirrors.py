@@ -244,6 +244,17 @@ def test_a_mirror_that_is_away_costs_its_time_once(site: Site, caplog: pytest.Lo
     assert site.mirror.count("GET", "/blobs/") == 1
 
 
+def test_a_mirror_that_says_when_to_come_back_is_left_alone_that_long(site: Site) -> None:
+    """A counted limit of one hour is not tried every five minutes."""
+    digest = site.blob()
+    site.mirror.always("GET", "/blobs/", Answer(429, {"Retry-After": "3600"}))
+    source = site.source()
+    for seconds, asked in ((0, 1), (MIRROR_REST + 1, 1), (3600 - MIRROR_REST, 2)):
+        site.world.clock.forward(seconds)
+        assert read(source, digest, len(DATA)) == DATA
+        assert site.mirror.count("GET", "/blobs/") == asked
+
+
 def test_a_mirror_that_lacks_something_is_asked_for_the_rest(site: Site) -> None:
     """404 says nothing against it."""
     there, lacking = site.blob(), site.blob(b"elsewhere", at=(site.world.reg,))

@@ -293,6 +293,33 @@ def test_a_rotation_that_is_half_done_changes_nothing_yet(
     assert tls.contexts(files) is after
 
 
+@pytest.mark.usefixtures("look_always")
+def test_a_file_that_vanishes_costs_nobody_a_connection(
+    issuer: Issuer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was read from it serves on, and a folder that is gone is told too."""
+    folder = tmp_path / "certs"
+    folder.mkdir()
+    (folder / "ca.crt").write_bytes(issuer.ca_file.read_bytes())
+    files = TLSFiles((str(issuer.ca_file),), folders=(str(folder),))
+    before = tls.contexts(files)
+    issuer.ca_file.unlink()
+    assert tls.contexts(files) is before
+    assert f"{issuer.ca_file}: cannot be read" in caplog.text
+    (folder / "ca.crt").unlink()
+    folder.rmdir()
+    assert tls.contexts(files) is before
+    assert f"{folder}: cannot be listed" in caplog.text
+
+
+def test_files_are_looked_at_now_and_then_and_not_with_each_request(issuer: Issuer) -> None:
+    """Within half a minute nothing is read again."""
+    files = TLSFiles((str(issuer.ca_file),))
+    before = tls.contexts(files)
+    issuer.ca_file.write_bytes(Issuer(issuer.ca_file.parent, "others").ca_file.read_bytes())
+    assert tls.contexts(files) is before
+
+
 def test_a_failed_first_look_leaves_nothing_behind(issuer: Issuer, tmp_path: Path) -> None:
     """The file that was missing is found once it is there."""
     late = tmp_path / "late.pem"

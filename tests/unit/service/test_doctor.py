@@ -169,6 +169,31 @@ def test_marks_are_equal_for_equal_settings_and_show_nothing() -> None:
     assert "s3cr3t" not in str(fingerprints(config()))
 
 
+def test_marks_tell_files_of_other_tools_apart(tmp_path: Path) -> None:
+    """What says where images come from and who is trusted; not what a machine may have of its own."""
+
+    def mark() -> str:
+        settings = Settings(
+            certs_dirs=(str(tmp_path / "certs"),),
+            hosts_dirs=(str(tmp_path / "hosts"),),
+            registries_conf=str(tmp_path / "registries.conf"),
+        )
+        table = RegistrySettings(client_cert=str(tmp_path / "own.cert"))
+        return fingerprints(Config(settings, {"a.example": table}, {}))["registries"]
+
+    def write(name: str) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name} was here")
+        return mark()
+
+    shared = ("registries.conf", "registries.conf.d/a.conf", "hosts/a.example/hosts.toml")
+    seen = [mark(), *(write(name) for name in (*shared, "hosts/b/x.crt", "certs/a.example/ca.crt"))]
+    assert len(set(seen)) == len(seen)
+    own = [write(name) for name in ("own.cert", "certs/a.example/me.key", "certs/a.example/me.cert")]
+    assert set(own) == {seen[-1]}
+
+
 def test_no_secret_is_in_any_finding() -> None:
     """People paste the doctor's answer into tickets."""
     found = findings(config=config(unknown=("DISTWORKER_PORT",)))

@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from distworker.blobstore.local import LocalStore
 from distworker.blobstore.s3 import S3Store
-from distworker.errors import ConfigInvalid, StateUnavailable
+from distworker.errors import AddressRefused, ConfigInvalid, Denied, StateUnavailable
+from distworker.registry.client import MirroredClient
 from distworker.registry.providers import ROWS
 from distworker.service import wiring
 from distworker.service.local import LOCAL_SLOTS
@@ -99,6 +100,49 @@ def test_fewer_transfers_at_once_where_the_table_says_so() -> None:
     assert [pool.profile(host).max_concurrency for host in hosts] == [ROWS["quay"].max_concurrency, 30, 20]
     told = wiring.presence(config(many, **tables))
     assert told.caps == {"quay.io": ROWS["quay"].max_concurrency, "b.example": 20}
+
+
+def test_certificates_and_mirrors_reach_the_client(tmp_path: Path) -> None:
+    """Keys of registries.toml, and the files of other tools that the settings name."""
+    (tmp_path / "hosts/b.example").mkdir(parents=True)
+    (tmp_path / "hosts/b.example/hosts.toml").write_text('[host."https://m.example"]\n')
+    (tmp_path / "registries.conf").write_text('[[registry]]\nlocation = "c.example"\nblocked = true\n')
+    store = StoreSettings(kind="local", folder="/nowhere")
+    settings = Settings(
+        store=store,
+        certs_dirs=(str(tmp_path),),
+        hosts_dirs=(str(tmp_path / "hosts"),),
+        registries_conf=str(tmp_path / "registries.conf"),
+    )
+    table = RegistrySettings(
+        client_cert="/c.cert", client_key="/c.key", mirrors=("m.example/hub",), mirror_tags=True
+    )
+    pool = wiring.build_registries(config(settings, a_example=table))
+    profile = pool.profile("a.example")
+    assert (profile.client_cert, profile.client_key) == ("/c.cert", "/c.key")
+    assert (profile.mirrors, profile.mirror_tags) == (("m.example/hub",), True)
+    assert isinstance(pool.source("a.example"), MirroredClient)
+    assert isinstance(pool.source("b.example"), MirroredClient)
+    with pytest.raises(Denied, match=r"blocks c\.example"):
+        pool.client("c.example").ping()
+    pool.close()
+    plain = wiring.build_registries(config())
+    assert plain.source("b.example") is plain.client("b.example")
+
+
+def test_only_local_runs_find_certificates_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A half pair in the user's folder is an error there, and nothing that a worker of a fleet ever sees."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "containers/certs.d/127.0.0.1:9"
+    folder.mkdir(parents=True)
+    (folder / "me.cert").touch()
+    with pytest.raises(ConfigInvalid, match=r"me\.key is missing"):
+        wiring.build_registries(config(), local=True).client("127.0.0.1:9").ping()
+    assert wiring.user_certs_dirs()[1:] == ("/etc/containers/certs.d", "/etc/docker/certs.d")
+    with pytest.raises(AddressRefused):
+        wiring.build_registries(config()).client("127.0.0.1:9").ping()
 
 
 def test_presence_tells_caps_and_marks_but_no_secret() -> None:

@@ -368,3 +368,43 @@ def test_a_token_secret_is_long_and_never_shown(place: Path, monkeypatch: pytest
     rows = {key: value for key, value, _ in config.rows()}
     assert rows["token_secret"] == "***"
     assert "hunter2" not in repr(config)
+
+
+def test_files_of_other_tools_count_from_the_settings_file(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists of folders too; a variable replaces the list."""
+    text = "certs_dirs = ['certs.d', '/etc/docker/certs.d']\nhosts_dirs = ['hosts']\n"
+    text += "registries_conf = 'r.conf'\n"
+    _write(place / "etc/registries.toml", '["a.example"]\nclient_cert = "me.cert"\nclient_key = "me.key"\n')
+    path = _write(place / "etc/distworker.toml", text)
+    config = load(path)
+    assert config.settings.certs_dirs == (str(place / "etc/certs.d"), "/etc/docker/certs.d")
+    assert config.settings.hosts_dirs == (str(place / "etc/hosts"),)
+    assert config.settings.registries_conf == str(place / "etc/r.conf")
+    assert config.registries["a.example"].client_cert == str(place / "etc/me.cert")
+    assert config.registries["a.example"].client_key == str(place / "etc/me.key")
+    monkeypatch.setenv("DISTWORKER_CERTS_DIRS", '["/one"]')
+    monkeypatch.setenv("DISTWORKER_REGISTRIES_CONF", "/two.conf")
+    config = load(path)
+    assert config.settings.certs_dirs == ("/one",)
+    assert config.settings.registries_conf == "/two.conf"
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('mirrors = ["https://m.example"]', r"mirrors\.0: expected host"),
+        ('mirrors = ["m.example/Upper"]', r"mirrors\.0: expected host"),
+        ('client_key = "k.pem"', "give client_cert too"),
+        ('plain_http = true\nclient_cert = "c.pem"', "drop plain_http or client_cert"),
+        ('plain_http = true\nca_file = "c.pem"', "drop plain_http or ca_file"),
+    ],
+)
+def test_certificates_and_mirrors_that_cannot_be_meant_are_refused(
+    place: Path, table: str, words: str
+) -> None:
+    """With the file, the table and the remedy."""
+    _write(place / "config/registries.toml", f'["a.example"]\n{table}\n')
+    with pytest.raises(ConfigInvalid, match=rf"registries\.toml: \[a\.example\] .*{words}"):
+        load()

@@ -203,6 +203,17 @@ def test_b03_truncated_always(stored: World, length: tuple[str, ...]) -> None:
     assert len(stored.reg.seen) < 20
 
 
+def test_b03_truncated_while_skipping(stored: World) -> None:
+    """A server that ignores Range and ends before the place we were at is gone on with all the same."""
+    # Given one that ignores Range, whose second body ends too early, with no length to tell
+    stored.reg.ranges = False
+    early = Twist(cut=10_000, drop=("Content-Length",))
+    stored.reg.on("GET", "/blobs/", Twist(cut=30_000), early)
+    # When the blob is read, Then the third connection brings it
+    assert read(stored.client()) == DATA
+    assert len(stored.reg.seen) == 3
+
+
 # --- B04 ----------------------------------------------------------------------------------------------------
 def pieces_of(size: int) -> Callable[[int], Iterable[bytes]]:
     """A large blob, made while it is sent."""

@@ -16,12 +16,15 @@ import pytest
 from distworker import mediatypes
 from distworker.digest import Digest
 from distworker.errors import (
+    Denied,
     DigestMismatch,
     ManifestInvalid,
     ManifestTooLarge,
     ManifestUnknown,
+    NotARegistry,
     ProtocolError,
     Schema1Unsupported,
+    TransferError,
     Unavailable,
     UnsupportedDigest,
 )
@@ -338,6 +341,27 @@ def test_m05_a_registry_known_to_answer_403_for_missing(world: World) -> None:
     # and where that is not known, the GET says so
     assert world.client().head_manifest("team/app", "gone") is None
     assert world.reg.count("GET", "/manifests/") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (error(403, "DENIED"), Denied),
+        (Answer(200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>sign in</html>"), NotARegistry),
+        (Answer(404, {"Content-Type": "text/html"}, b"<html>no such page</html>"), NotARegistry),
+    ],
+)
+def test_m05_a_head_whose_reason_is_told_by_get(
+    world: World, answer: Answer, kind: type[TransferError]
+) -> None:
+    """HEAD has no body, so a refusal is asked for with GET: what that says is raised, never "missing"."""
+    # Given a registry that refuses HEAD without a word and says why to GET, and a web server's ping
+    world.reg.always("HEAD", "/manifests/", Answer(403))
+    world.reg.always("GET", "/manifests/", answer)
+    world.reg.always("GET", "/v2/", Answer(404, {"Content-Type": "text/html"}, b"<html>no such page</html>"))
+    # When the tag is asked for, Then the reason is raised
+    with world.fails(kind):
+        world.client().head_manifest("team/app", "v1")
 
 
 # --- M06 ----------------------------------------------------------------------------------------------------
