@@ -447,7 +447,7 @@ def blobs_kept(world: World, folder: Path) -> list[Path]:
     ]
 
 
-def test_b06_corrupt_once(world: World) -> None:
+def test_b06_corrupt_same_length_once(world: World) -> None:
     """One flipped byte costs one clean reading."""
     # Given a layer whose first reading is damaged
     hold(world.reg, "team/app", PICTURE, "v1")
@@ -459,7 +459,7 @@ def test_b06_corrupt_once(world: World) -> None:
     assert world.reg.count("GET", f"/blobs/{Digest.of(BIG)}") == 2
 
 
-def test_b06_corrupt_always(world: World, tmp_path: Path) -> None:
+def test_b06_corrupt_same_length_always(world: World, tmp_path: Path) -> None:
     """Bytes that stay wrong are digest_mismatch after two readings; nothing of them is kept or pushed."""
     # Given a layer that is damaged where it lies
     hold(world.reg, "team/app", PICTURE, "v1")
@@ -477,7 +477,7 @@ def test_b06_corrupt_always(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("always", [False, True])
-def test_b06_corrupt_small(world: World, always: bool) -> None:
+def test_b06_corrupt_same_length_small(world: World, always: bool) -> None:
     """A blob of one chunk is read again before anybody saw a byte: past caches, on a new connection."""
     # Given a small blob that is damaged once or always
     digest = world.reg.put_blob("team/app", b"small")
