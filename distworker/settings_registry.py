@@ -125,8 +125,6 @@ class QuirkSettings(Strict):
     digest_header_trusted: bool | None = None
     tag_deletes: bool | None = None
     manifest_deletes: bool | None = None
-    expired_is_403: bool | None = None
-    token_lifetime: int | None = Field(default=None, ge=0, le=30 * 86_400)
     create_first: CreateFirst | None = None
     path_parts_max: int | None = Field(default=None, ge=0, le=127)
 

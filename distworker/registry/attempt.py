@@ -118,8 +118,7 @@ class Attempt:
         wants = choose(challenges)
         # A registry whose ping wants Bearer has not judged this.
         if status == 401 and (wants is None or wants.scheme == "basic"):
-            self._auth.refuse(credential)
-            raise unauthorized(self._where)
+            raise self._auth.refused(credential, self._where)
         if status == 200:
             self._auth.accept(credential)
 

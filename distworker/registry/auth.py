@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from distworker.errors import Unauthorized
+from distworker.errors import TransferError, Unauthorized
+from distworker.registry import faults
 from distworker.registry.challenge import Challenge, choose
 from distworker.registry.credentials import Credential
 from distworker.registry.faults import Where
@@ -73,6 +74,7 @@ class Authenticator:
         self._logins = logins
         self._known: Challenge | None = None
         self._recalled = False
+        self._failures: dict[str, tuple[float, TransferError]] = {}
         self._accepted: set[str] = set()
         self._lock = threading.Lock()
 
@@ -124,6 +126,14 @@ class Authenticator:
             self._accepted.discard(credential.fingerprint)
         self.cache.refuse(self._name(credential), BAD_LOGIN_MEMORY)
 
+    def refused(self, credential: Credential, where: Where) -> Unauthorized:
+        """Remember a bad login; the error for it. One that is made and not written down was only over: the
+        next one may work, so the same request may be tried again.
+        """
+        self.refuse(credential)
+        made = self.renewed(where.repository, credential)
+        return unauthorized(where, retry=True if made else None)
+
     def accept(self, credential: Credential | None) -> None:
         """It works."""
         if credential:
@@ -147,6 +157,18 @@ class Authenticator:
                 if self.is_accepted(credential):
                     stack.close()
             yield
+
+    # --- which token servers answer -----------------------------------------------------------------------
+    def failed(self, realm: str, error: TransferError) -> None:
+        """A token server that is down or busy: those who wait behind this caller need not find out too."""
+        if error.retry:
+            self._failures[realm] = (self.clock(), error)
+
+    def check_not_failed(self, realm: str, began: float, where: Where) -> None:
+        """Raise what a caller met there whom we have been waiting for since `began`."""
+        when, error = self._failures.get(realm, (float("-inf"), None))
+        if error is not None and when > began:
+            raise faults.located(type(error)(error.message, retry=error.retry, **error.fields), where)
 
     def _name(self, credential: Credential) -> str:
         return f"{self.registry} {credential.fingerprint}"

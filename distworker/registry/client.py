@@ -18,7 +18,7 @@ from distworker.digest import Digest
 from distworker.errors import InvalidReference
 from distworker.manifest import Descriptor, Manifest
 from distworker.reference import needs_configuring
-from distworker.registry import blobs, deletes, external, manifests, mount, sessions, uploads
+from distworker.registry import blobs, deletes, external, foreseen, manifests, mount, sessions, uploads
 from distworker.registry import ping as pinging
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, Registry, UploadSession
@@ -106,6 +106,7 @@ class Client:
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         """PUT the exact bytes under a tag or digest, and list it with its subject."""
+        foreseen.check_name(self._at, repository, "put manifest")
         self._publisher.put(repository, reference, manifest)
 
     def delete_manifest(self, repository: str, digest: Digest) -> bool:
@@ -137,12 +138,14 @@ class Client:
 
     def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
         """Mount from one of `sources`; a session when all were refused."""
+        foreseen.check_name(self._at, repository, "mount blob")
         granted = self._at.quirks.mounts
         wanted = sources if granted != "none" else ()
         return mount.mount_blob(self._at, repository, digest, wanted, anonymous=granted == "anonymous")
 
     def start_upload(self, repository: str) -> UploadSession:
         """Open an upload session."""
+        foreseen.check_name(self._at, repository, "start upload")
         return sessions.start_upload(self._at, repository)
 
     def upload_blob(
@@ -154,6 +157,7 @@ class Client:
         session: UploadSession | None = None,
     ) -> None:
         """Send the blob; returns once the registry holds it."""
+        foreseen.check_name(self._at, repository, "start upload")
         self._uploader.upload(repository, digest, size, body, session)
 
     def cancel_upload(self, session: UploadSession) -> None:

@@ -32,6 +32,8 @@ def delete_manifest(at: Endpoint, repository: str, digest: Digest) -> bool:
     Raises:
         Denied: the login may not, or the registry does not offer it.
     """
+    if not at.quirks.manifest_deletes:
+        raise _not_offered(at, repository, str(digest), "delete manifest")
     deleted = _delete(at, repository, str(digest), "delete manifest")
     if deleted is None:
         raise _not_offered(at, repository, str(digest), "delete manifest")

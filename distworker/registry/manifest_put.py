@@ -61,19 +61,23 @@ class Publisher:
             takes. ManifestInvalid, TypeRefused, TagImmutable, Quota, Denied: why it refused.
         """
         self._check_size(repository, reference, manifest)
-        for wait in (*LAG_WAITS, None):
+        indexed = self._put(repository, reference, manifest)
+        if manifest.subject and not indexed:
+            self._subjects.add(repository, manifest.subject.digest, manifest)
+
+    def _put(self, repository: str, reference: str, manifest: Manifest) -> bool:
+        """Until it is taken; does the registry say that it indexed the subject?"""
+        waits = iter(LAG_WAITS)
+        while True:
             with self._send(repository, reference, manifest) as reply:
                 if reply.status in TAKEN:
                     self._check(reply, manifest)
-                    indexed = bool(reply.header("OCI-Subject"))
-                    break
+                    return bool(reply.header("OCI-Subject"))
                 fault = reply.error()
                 if isinstance(fault, TagImmutable) and self._leads_there(repository, reference, manifest):
-                    return
+                    return False
                 named = self._late(reply, fault)
-            self._wait(repository, manifest, fault, named, wait)
-        if manifest.subject and not indexed:
-            self._subjects.add(repository, manifest)
+            self._wait(repository, manifest, fault, named, next(waits, None))
 
     def _send(self, repository: str, reference: str, manifest: Manifest) -> Reply:
         where = self._at.where("put manifest", repository, reference)

@@ -17,6 +17,7 @@ from distworker.errors import (
     DistworkerError,
     ManifestInvalid,
     ManifestTooLarge,
+    ManifestUnknown,
     NotARegistry,
     ProtocolError,
     TransferError,
@@ -53,10 +54,8 @@ def head_manifest(at: Endpoint, repository: str, reference: str) -> ManifestHead
             return hint
     try:
         manifest = get_manifest(at, repository, reference)
-    except TransferError as error:
-        if error.fields.get("status") == 404:
-            return None
-        raise
+    except ManifestUnknown:
+        return None
     return ManifestHead(manifest.digest, manifest.media_type, len(manifest.raw))
 
 

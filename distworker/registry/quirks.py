@@ -18,6 +18,8 @@ MountMode = Literal["none", "source", "anonymous"]
 CreateFirst = Literal["nothing", "repository", "project"]
 ListAPI = Literal["spec", "hub", "harbor", "quay", "ghcr", "gitlab", "google", "ecr"]
 
+#: Fields that people read and no code asks, so that setting them would change nothing.
+INFORMATIVE: Final = frozenset({"expired_is_403", "token_lifetime"})
 #: Bytes of one chunk where neither row nor registry says otherwise: few requests, little to send again.
 CHUNK_BYTES: Final = 32 * MIB
 #: Entries of one page asked for: as many as ECR gives, which refuses more (go-containerregistry).
@@ -52,8 +54,8 @@ class Quirks:
         digest_header_trusted: a `Docker-Content-Digest` that differs from the bytes means wrong bytes.
         tag_deletes: DELETE of a tag removes that tag alone.
         manifest_deletes: DELETE of a manifest is offered.
-        expired_is_403: a login that ran out is answered 403, so one fresh login is worth a try.
-        token_lifetime: seconds a token is known to live; 0: as the token server says.
+        expired_is_403: a login that ran out is answered 403. For people: its words are recognised anyway.
+        token_lifetime: seconds a login or token lives there; 0: unknown. For people: tokens tell their own.
         create_first: what must exist before the first push.
         path_parts_max: parts of a repository's name; 0: any number.
         max_concurrency: transfers at once where the operator says nothing; 0: as many as there are slots.

@@ -30,12 +30,11 @@ def address(realm: str, registry: Origin, trusted: frozenset[Origin], *, login: 
         RealmRefused: no http(s) address, a user name or fragment in it, plain http behind an https registry,
             or a login would go to a host that was not named for it.
     """
-    url = urljoin(f"{registry}/v2/", realm) if _VISIBLE.fullmatch(realm) else ""
+    odd = len(realm) > HEADER_VALUE_MAX or "#" in realm or not _VISIBLE.fullmatch(realm)
     try:
-        if len(realm) > HEADER_VALUE_MAX or "#" in realm:
-            raise ProtocolError("a realm with a fragment")
+        url = "" if odd else urljoin(f"{registry}/v2/", realm)
         origin = origin_of(url)
-    except ProtocolError:
+    except (ProtocolError, ValueError):
         raise refused(where, "the registry names a token server without a usable address") from None
     if origin.scheme == "http" and registry.scheme == "https":
         raise refused(where, f"the token server {origin.netloc} is plain http; logging in there is refused")

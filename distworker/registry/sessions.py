@@ -17,6 +17,7 @@ from distworker.registry import faults, scopes
 from distworker.registry.base import UploadSession
 from distworker.registry.call import Call, Reply
 from distworker.registry.endpoint import Endpoint
+from distworker.registry.foreseen import advised
 from distworker.registry.ping import explained
 from distworker.registry.urls import origin_of, resolve
 from distworker.registry.waits import CANCEL_TIMEOUT
@@ -42,7 +43,7 @@ def start_upload(at: Endpoint, repository: str, digest: Digest | None = None) ->
     call = Call("POST", at.uploads(repository, **query), where, scopes=(scopes.push(repository),))
     with at.http.send(call) as reply:
         if reply.status not in TAKEN:
-            raise explained(at, reply.error())
+            raise advised(at, explained(at, reply.error()))
         return session_of(repository, reply)
 
 

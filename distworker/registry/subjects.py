@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from distworker.digest import Digest
 from distworker.errors import ManifestInvalid, ManifestTooLarge, TagImmutable, TransferError, Unavailable
 from distworker.limits import MANIFEST_MAX_PULL, MANIFEST_MAX_PUSH
 from distworker.manifest import Manifest, parse_manifest
@@ -64,6 +65,10 @@ class _Index:
         entries = {entry["digest"]: entry for entry in self.document.get("manifests") or ()}
         object.__setattr__(self, "entries", entries)
 
+    def with_more(self, missing: Mapping[str, Any]) -> dict[str, Any]:
+        """The document with these entries behind those it has, which stay as they are."""
+        return self.document | {"manifests": [*(self.document.get("manifests") or ()), *missing.values()]}
+
 
 class Subjects:
     """Keeps the fallback tags of one registry, from any thread."""
@@ -75,17 +80,14 @@ class Subjects:
         self._locks = locks
         self._sleep = sleep
 
-    def add(self, repository: str, manifest: Manifest) -> None:
-        """List `manifest` among the referrers of its subject; nothing to do if it is there.
+    def add(self, repository: str, subject: Digest, manifest: Manifest) -> None:
+        """List `manifest` among the referrers of `subject`; nothing to do if it is there.
 
         Raises:
             ManifestInvalid: something else than an index stands under the tag; it is left as it is.
             ManifestTooLarge, LimitExceeded: one entry more than an index may have. Unavailable: others keep
             changing it.
         """
-        if manifest.subject is None:
-            return
-        subject = manifest.subject.digest
         with self._locks.hold(f"{self._at.registry}/{repository}@{subject}"):
             self._merge(repository, fallback_tag(subject), _descriptor(manifest))
 
@@ -95,14 +97,13 @@ class Subjects:
             found = self._read(repository, tag)
             if wanted.keys() <= found.entries.keys():
                 return
-            wanted = found.entries | {name: one for name, one in wanted.items() if name not in found.entries}
+            missing = {name: one for name, one in wanted.items() if name not in found.entries}
+            wanted = found.entries | missing
             if attempt > 2:  # the first look at what was just written may be early, or another's is there
                 self._sleep(BACKOFF.delay(attempt))
             # A condition that fails although nothing changed is not understood there.
             condition = "" if found.etag == refused else found.etag
-            if not self._write(
-                repository, tag, found.document | {"manifests": [*wanted.values()]}, condition
-            ):
+            if not self._write(repository, tag, found.with_more(missing), condition):
                 refused = condition
         if not wanted.keys() <= self._read(repository, tag).entries.keys():
             where = self._at.where("put manifest", repository, tag)

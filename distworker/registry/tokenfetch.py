@@ -11,7 +11,7 @@ import time
 
 from distworker.errors import Denied, ProtocolError, TransferError
 from distworker.registry import faults, realms, tokens
-from distworker.registry.auth import Authenticator, unauthorized
+from distworker.registry.auth import Authenticator
 from distworker.registry.challenge import Challenge
 from distworker.registry.credentials import Credential
 from distworker.registry.faults import Where
@@ -62,6 +62,7 @@ class TokenFetch:
         found = self._auth.cache.get(key, refused)
         if found is not None:
             return found
+        began = self._auth.clock()
         with self._auth.proving(credential), self._auth.cache.turn(key.place):
             # Another thread or worker may have replaced the refused token already: then use that one.
             found = self._auth.cache.get(key, refused)
@@ -70,8 +71,13 @@ class TokenFetch:
             if refused:
                 self._auth.cache.drop(key, refused)
             self._auth.check_not_refused(credential, self._where)
+            self._auth.check_not_failed(realm, began, self._where)
             self._asked = (chosen.realm, chosen.service, needed)
-            found = self._fetch(key, credential)
+            try:
+                found = self._fetch(key, credential)
+            except TransferError as error:
+                self._auth.failed(realm, error)
+                raise
             self._auth.cache.put(key, found)
             return found
 
@@ -115,10 +121,7 @@ class TokenFetch:
         if credential is not None and status in {400, 401}:
             if self._granted or self._works_without_scope(key, credential):
                 return denied(self._where)
-            self._auth.refuse(credential)
-            # A login that is made and not written down was only over: with the next one it works.
-            made = self._auth.renewed(self._where.repository, credential)
-            return unauthorized(self._where, retry=True if made else None)
+            return self._auth.refused(credential, self._where)
         if status == 403:
             return denied(self._where)
         said = faults.read_problem(body)

@@ -40,8 +40,8 @@ DIALS = (
 #: What is changed, and the tests that must notice.
 MODULES: Mapping[str, Sequence[str]] = {
     "challenge": (f"{UNIT}/test_challenge*.py",),
-    "addresses": (f"{UNIT}/test_address*.py", f"{UNIT}/test_door.py"),
-    "door": (f"{UNIT}/test_door.py", f"{UNIT}/test_address*.py", f"{UNIT}/test_dialer.py"),
+    "addresses": (f"{UNIT}/test_address*.py", f"{UNIT}/test_door*.py"),
+    "door": (f"{UNIT}/test_door*.py", f"{UNIT}/test_address*.py", f"{UNIT}/test_dialer.py"),
     "dialer": DIALS,
     "blobs": READS,
     "resume": READS,

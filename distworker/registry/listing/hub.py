@@ -74,7 +74,7 @@ class HubLogin:
 
     def _refused(self, http: HTTP, credential: Credential, where: Where, status: int) -> TransferError:
         if status in {400, 401, 403}:
-            http.auth.refuse(credential)
+            http.auth.refused(credential, where)
             return Unauthorized(
                 f"{where}: {http.origin.netloc} refuses the login for listing; check its user and password",
                 **where.fields,

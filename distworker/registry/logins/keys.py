@@ -70,7 +70,7 @@ def _check_pattern(host: str) -> None:
     labels = name.split(".")
     if "[" in host or _WILD & set(port):
         raise ValueError("only * and ? may stand for parts of a host name; write it out")
-    if len(labels) < 3 or any(_WILD & set(label) for label in labels[-2:]):
+    if any(_WILD & set(label) for label in labels[-2:]):
         raise ValueError("it fits hosts of strangers too; spell out at least the last two labels")
 
 

@@ -168,6 +168,27 @@ def test_the_number_of_manifests_has_a_limit(monkeypatch: pytest.MonkeyPatch) ->
         walk(root.manifest, fetch_from(ONE.manifest, TWO.manifest))
 
 
+def test_entries_that_are_blobs_count_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs a question to the registry, so there cannot be any number of them either."""
+    monkeypatch.setattr("distworker.plan.resolve.TREE_MANIFESTS_MAX", 2)
+    root = index_of(("application/x-thing", b"one"), ("application/x-thing", b"two"))
+    asked: list[Descriptor] = []
+    with pytest.raises(LimitExceeded):
+        walk(root.manifest, asked.append)
+    assert len(asked) == 2
+
+
+def test_a_tag_that_moved_is_told_by_its_new_digest(site: Site, store: MemoryStore) -> None:
+    """Only a tag can move, and only to something else that is there."""
+    put(site, "a", "1", ONE)
+    put(site, "a", "", TWO)
+    source = reader(site, store)
+    assert source.moved(PLACE, TWO.digest) == ONE.digest
+    assert source.moved(PLACE, ONE.digest) is None
+    assert source.moved(registry_place("s.example", "a", "gone"), ONE.digest) is None
+    assert source.moved(registry_place("s.example", "a", "1", digest=TWO.digest), TWO.digest) is None
+
+
 def test_the_bytes_and_blobs_of_a_tree_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each manifest may be small enough and all together still too much for a worker, or for one plan."""
     root = index((ONE, "linux/amd64"), (TWO, "linux/arm64"))

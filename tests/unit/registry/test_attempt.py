@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
 
-from distworker.errors import AuthRequired, Denied, ProtocolError, RealmRefused, Unauthorized
+from distworker.errors import (
+    AuthRequired,
+    Denied,
+    DistworkerError,
+    ProtocolError,
+    RealmRefused,
+    Unauthorized,
+    Unavailable,
+)
 from distworker.registry import scopes
 from distworker.registry.attempt import Attempt
 from distworker.registry.auth import Authenticator, Logins, Wire
 from distworker.registry.challenge import Challenge, parse
 from distworker.registry.credentials import Credential
 from distworker.registry.faults import Problem, Where
+from distworker.registry.tokencache import MemoryTokenCache
 from distworker.registry.tokens import TokenRequest
 from distworker.registry.urls import Origin
 from distworker.registry.waits import BAD_LOGIN_MEMORY
@@ -266,6 +278,44 @@ def test_a_made_login_that_is_over_is_made_again_and_the_request_may_be_retried(
     assert not caught.value.retry, "a written one stays as it is"
 
 
+def test_those_who_wait_behind_a_failure_share_it() -> None:
+    """A token server that is down is found out by one of fifty, not by one after the other; then it is tried
+    again.
+    """
+    outside, waiting = Outside(), threading.Semaphore(0)
+    cache, send = MemoryTokenCache(lambda: outside.clock), outside._send
+
+    def watched(name: str) -> contextlib.AbstractContextManager[None]:
+        waiting.release()
+        return MemoryTokenCache.turn(cache, name)
+
+    def down(request: TokenRequest, where: Where) -> tuple[int, bytes]:
+        outside.asked.append(request)
+        for _ in range(10):
+            assert waiting.acquire(timeout=30)
+        outside.clock += 1
+        raise Unavailable("the token server is away", delay=5.0, **where.fields)
+
+    def answer(_: int) -> DistworkerError | str:
+        try:
+            return outside.attempt().answer(bearer())
+        except DistworkerError as error:
+            return error
+
+    outside.attempt().answer(bearer())  # the login is proven
+    cache.turn = watched  # type: ignore[method-assign,assignment]
+    outside.auth.cache = cache
+    outside.auth.wire = Wire(down, outside._probe)
+    with ThreadPoolExecutor(10) as pool:
+        outcomes = list(pool.map(answer, range(10)))
+    assert [type(one) for one in outcomes] == [Unavailable] * 10
+    assert {one.delay for one in outcomes if isinstance(one, Unavailable)} == {5.0}
+    assert len(outside.asked) == 2
+    outside.auth.wire = Wire(send, outside._probe)
+    outside.clock += 1
+    assert str(answer(0)).startswith("Bearer ")
+
+
 # --- Basic ------------------------------------------------------------------------------------------------
 def test_a_basic_login_is_proven_once() -> None:
     """On ping, before anything else sees it."""
@@ -297,6 +347,16 @@ def test_a_ping_that_wants_bearer_or_fails_does_not_judge_basic() -> None:
         outside = Outside(pings=[ping])
         assert outside.attempt().answer(BASIC).startswith("Basic ")
         assert outside.attempt().answer(BASIC).startswith("Basic ")
+
+
+def test_a_made_basic_login_that_is_over_before_its_first_use_is_made_again() -> None:
+    """The next try of the same request has another one."""
+    logins: list[Credential | None] = [Credential("AWS", "SECRET-1"), Credential("AWS", "SECRET-2")]
+    outside = Outside(logins=logins, pings=[(401, BASIC), (200, [])])
+    with pytest.raises(Unauthorized) as caught:
+        outside.attempt().answer(BASIC)
+    assert caught.value.retry
+    assert outside.attempt().answer(BASIC).startswith("Basic ")
 
 
 def test_a_made_basic_login_that_is_over_is_made_again() -> None:

@@ -15,12 +15,13 @@ from distworker.registry.challenge import Challenge, choose, parse
 from distworker.registry.client import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.registry.providers import API_HOSTS, HOSTS, ROWS, provider_of, quirks_of, recognised
-from distworker.registry.quirks import Quirks
+from distworker.registry.quirks import INFORMATIVE, Quirks
 from distworker.settings_registry import QuirkSettings
 from tests.fakes.registry_token import FakeTokenServer
 from tests.unit.registry.conftest import Rig
 
-PAGE = (Path(__file__).parents[3] / "docs/registries.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs/registries.md").read_text(encoding="utf-8")
 NOT_SHOWN = {"provider", "said"}
 
 
@@ -107,9 +108,8 @@ def test_the_upload_mode_of_a_profile_is_the_one_that_counts() -> None:
     """Anything but "auto" replaces the row's."""
     assert HostProfile(upload_mode="chunked").quirks.upload_mode == "chunked"
     assert HostProfile(quirks=ROWS["ghcr"]).quirks.upload_mode == "monolithic"
-    assert HostProfile(upload_mode="patch", quirks=ROWS["ghcr"]).quirks == replace(
-        ROWS["ghcr"], upload_mode="patch"
-    )
+    told = HostProfile(upload_mode="patch", quirks=ROWS["ghcr"]).quirks
+    assert told == replace(ROWS["ghcr"], upload_mode="patch", said=frozenset({"upload_mode"}))
     told = quirks_of("ghcr.io", said={"upload_mode": "auto"})
     assert HostProfile(quirks=told).quirks.upload_mode == "auto"
 
@@ -228,6 +228,19 @@ def test_the_page_explains_every_quirk_with_its_default() -> None:
 
 
 def test_every_quirk_can_be_set() -> None:
-    """In `quirks` of registries.toml, or beside it."""
+    """In `quirks` of registries.toml, or beside it; only what no code asks cannot."""
     beside = {"upload_mode", "max_concurrency"}
-    assert set(QuirkSettings.model_fields) == {one.name for one in fields(Quirks)} - NOT_SHOWN - beside
+    settable = {one.name for one in fields(Quirks)} - NOT_SHOWN - beside - INFORMATIVE
+    assert set(QuirkSettings.model_fields) == settable
+
+
+def test_every_quirk_that_can_be_set_is_asked_by_the_client() -> None:
+    """A setting that changes nothing would be a lie."""
+    sources = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "distworker/registry").rglob("*.py")
+        if path.name not in ("quirks.py", "providers.py")
+    )
+    asked = set(re.findall(r"(?:quirks|quirks\(\)|rules)\.([a-z0-9_]+)", sources))
+    assert set(QuirkSettings.model_fields) - asked == set()
+    assert INFORMATIVE & asked == set()

@@ -137,6 +137,19 @@ def test_a_lost_session_is_started_over_with_a_fresh_body(rig: RigMaker, lost: A
     assert r.fake.seen[-1].body == DATA
 
 
+def test_a_commit_that_ends_a_moment_after_its_reply_broke_is_found(rig: RigMaker) -> None:
+    """The blob shows at the second look: it is not sent again."""
+    r = rig()
+    r.fake.on("PUT", UPLOADS, Answer(502))
+
+    def ends(request: Seen) -> None:
+        r.fake.put_blob("a/b", DATA)
+
+    meddle(r.fake, "HEAD", "/blobs/", None, ends)
+    assert send(r) == 1
+    assert verbs(r) == ["POST", "PUT", "HEAD", "HEAD"]
+
+
 def test_a_registry_that_keeps_hanging_up_is_given_up(rig: RigMaker) -> None:
     """The same for broken connections."""
     r = rig()
@@ -154,11 +167,12 @@ def test_another_digest_in_the_reply_does_not_count(rig: RigMaker) -> None:
         send(r)
 
 
-def test_throttling_gives_the_work_back(rig: RigMaker) -> None:
-    """A body is not sent again and again into a limit."""
+@pytest.mark.parametrize("wait", [3.0, 60.0])
+def test_throttling_gives_the_work_back(rig: RigMaker, wait: float) -> None:
+    """A whole body is not sent again and again into a limit, however short the wait."""
     r = rig()
-    r.fake.always("PUT", UPLOADS, Answer(429, {"Retry-After": "60"}))
-    with fails(Throttled, delay=60.0):
+    r.fake.always("PUT", UPLOADS, Answer(429, {"Retry-After": f"{wait:.0f}"}))
+    with fails(Throttled, delay=wait):
         send(r)
     assert r.fake.count("PUT") == 1
 
@@ -335,6 +349,36 @@ def test_a_session_that_cannot_be_asked_is_started_over(rig: RigMaker, quirks: d
     assert r.fake.count("POST") == 2
 
 
+@pytest.mark.parametrize("quirks", [Quirks(), CHUNKED])
+def test_a_repository_that_vanished_is_told(rig: RigMaker, quirks: Quirks) -> None:
+    """404 for the name is no lost session, and is not tried again."""
+    r = rig(quirks=quirks)
+    r.fake.on("PATCH", UPLOADS, PASS)
+    for method in ("PUT", "PATCH"):
+        r.fake.always(method, UPLOADS, error(404, "NAME_UNKNOWN"))
+    with fails(RepositoryUnknown, repository="a/b"):
+        send(r)
+    assert r.fake.count("POST") == 1
+
+
+def test_a_chunk_out_of_step_in_a_session_that_cannot_tell_starts_over(rig: RigMaker) -> None:
+    """416 in the middle, and no status: only a new session is sure."""
+    r = rig(quirks=CHUNKED)
+    r.fake.on("PATCH", UPLOADS, PASS, Answer(416))
+    r.fake.on("GET", UPLOADS, Answer(405))
+    assert send(r) == 2
+    assert r.fake.count("POST") == 2
+
+
+def test_a_session_is_cancelled_where_it_stands(rig: RigMaker) -> None:
+    """At its newest Location: an old one may be dead, and the session would stay."""
+    r = rig(quirks=CHUNKED)
+    r.fake.on("PATCH", UPLOADS, PASS, error(403, "DENIED"))
+    with fails(Denied, phase="send blob"):
+        send(r)
+    assert (r.fake.seen[-1].method, r.fake.seen[-1].query) == ("DELETE", "_state=SECRET-STATE-40000")
+
+
 def test_a_busy_registry_with_a_long_wait_gives_the_work_back(rig: RigMaker) -> None:
     """Chunks too are not kept waiting for minutes; the session is closed."""
     r = rig(quirks=CHUNKED)
@@ -418,6 +462,8 @@ def test_a_blob_that_the_registry_cannot_keep_is_not_sent(rig: RigMaker) -> None
     session = r.client.start_upload("a/b")
     with fails(LimitExceeded, repository="a/b", reference=DIGEST):
         r.client.upload_blob("a/b", DIGEST, len(DATA), Sent(DATA).at, session)
+    with fails(LimitExceeded):
+        send(r)
     assert verbs(r) == ["POST", "DELETE"]
     send(r, DATA[1:])
 
@@ -447,6 +493,26 @@ def test_a_busy_registry_ends_the_mount_and_closes_its_session(rig: RigMaker) ->
     assert r.fake.sessions == {}
 
 
+def test_a_throttled_mount_is_not_a_refused_one(rig: RigMaker) -> None:
+    """The plain POST would meet the same limit."""
+    r = rig()
+    r.fake.always("POST", "mount=", Answer(429, {"Retry-After": "90"}))
+    with fails(Throttled, delay=90.0, phase="mount blob"):
+        r.client.mount_blob("a/b", DIGEST, ["old/x"])
+    assert r.fake.count("POST") == 1
+
+
+@pytest.mark.parametrize("odd", [Twist(drop=("Location",)), Answer(302, {"Location": "/v2/elsewhere"})])
+def test_an_odd_answer_to_a_mount_is_a_refusal(rig: RigMaker, odd: Answer | Twist) -> None:
+    """Only the plain POST must be understood."""
+    r = rig()
+    r.fake.on("POST", "mount=", odd)
+    session = r.client.mount_blob("a/b", DIGEST, ["old/x"])
+    assert session is not None
+    r.client.upload_blob("a/b", DIGEST, len(DATA), Sent(DATA).at, session)
+    assert [verb for verb in verbs(r) if verb != "GET"] == ["POST", "POST", "PUT"]
+
+
 @pytest.mark.parametrize("answer", [Answer(403), Answer(404), error(401, "UNAUTHORIZED")])
 def test_a_candidate_that_is_closed_is_passed_over(rig: RigMaker, answer: Answer) -> None:
     """The next one may be open; the blob's own repository is never one."""
@@ -459,6 +525,16 @@ def test_a_candidate_that_is_closed_is_passed_over(rig: RigMaker, answer: Answer
         "old/z",
     ]
     assert r.fake.sessions == {}
+
+
+def test_of_two_refused_mounts_one_session_stays(rig: RigMaker) -> None:
+    """The newest is handed on, the one before is closed."""
+    r = rig()
+    r.fake.always("HEAD", "/v2/old/y/", Answer(200))  # and the mount is refused all the same
+    session = r.client.mount_blob("a/b", DIGEST, ["old/x", "old/y"])
+    assert verbs(r) == ["POST", "HEAD", "POST", "DELETE"]
+    assert session is not None
+    assert [name in session.location for name in r.fake.sessions] == [True]
 
 
 def test_no_more_candidates_than_are_worth_it(rig: RigMaker) -> None:

@@ -228,11 +228,14 @@ def prepared(world: World, phase: str) -> tuple[Client, Callable[[Client], objec
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 522])
 def test_f02_transient_matrix_of_statuses(world: World, phase: str, status: int) -> None:
     """One such answer in any phase costs a moment and nothing else."""
+    # Given a server that fails once in this phase
     host, method, part, _ = PHASES[phase]
     client, act = prepared(world, phase)
     server = world.auth if host == AUTH else world.reg
     server.on(method, part, Answer(status, {}, b"oops"))
+    # When the client gets there
     act(client)
+    # Then it did what it should, and sent nothing twice that had been taken
     assert all(world.reg.blobs_taken[digest] <= 3 for digest in world.reg.blobs_taken)
 
 
@@ -352,6 +355,7 @@ def test_f03_error_classification(
     world: World, phase: str, status: int, body: bytes, kind: type[TransferError], retry: bool
 ) -> None:
     """Whatever comes back becomes one stable class with its verdict and one short clean line."""
+    # Given a registry that answers so
     html = body.lower().startswith((b"<html", b"<!doctype"))
     answer = Answer(status, {"Content-Type": "text/html" if html else "application/json"}, body)
     for method in ("GET", "PUT", "POST"):
@@ -362,8 +366,10 @@ def test_f03_error_classification(
         TAGS: lambda client: list(client.tags("team/app")),
         POST: lambda client: client.start_upload("team/app"),
     }
+    # When it is asked
     with world.fails(kind, registry=REG, repository="team/app") as caught:
         actions[phase](world.client())
+    # Then the error is the right one, and fit for a terminal
     error = caught[0]
     assert error.retry is retry
     assert len(error.message) <= 500
@@ -429,12 +435,15 @@ def test_f04_secrets_nowhere(
 
     The fixture `secrets_nowhere` asserts the same for every error and log line of all tests of this room.
     """
+    # Given secrets on every way, and something that goes wrong there
     caplog.set_level("DEBUG")
     fill(world)
     act = spoil(world)
     client = world.client(login=LOGIN)
+    # When it fails
     with pytest.raises(DistworkerError) as info:
         act(client)
+    # Then nothing that may be shown or stored holds one
     shown = [*texts(info.value), repr(client), repr(world.clock), caplog.text]
     assert [text for text in shown if MARK in text] == []
 

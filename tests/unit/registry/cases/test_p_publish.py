@@ -427,6 +427,62 @@ def test_p03_a_list_that_cannot_be_written_is_told(
     assert world.reg.count("PUT", TAG) <= 5
 
 
+def test_p03_an_index_is_listed_without_a_type(world: World) -> None:
+    """It has neither artifactType nor config, and may have no annotations."""
+    # Given an index with a subject, and a list that has one referrer twice
+    before(world, 1)
+    (entry,) = listed(world)
+    twice = [entry, {**entry, "annotations": {"the": "other"}}]
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": twice}
+    world.reg.put_manifest(NAME, json.dumps(document).encode(), OCI_INDEX, TAG)
+    subject = {"mediaType": OCI_MANIFEST, "digest": Digest.of(b"subject"), "size": 7}
+    raw = json.dumps(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "subject": subject}
+    ).encode()
+    # When it is put
+    index = parse_manifest(raw, OCI_INDEX)
+    world.client().put_manifest(NAME, str(index.digest), index)
+    # Then it stands behind both
+    assert listed(world) == [*twice, {"mediaType": OCI_INDEX, "digest": index.digest, "size": len(raw)}]
+
+
+def test_p03_a_list_that_is_seen_late_is_no_failure(world: World) -> None:
+    """Five reads do not show what was written, the sixth does."""
+    # Given a registry that shows the list late
+    world.reg.on("GET", TAG, *([error(404, "MANIFEST_UNKNOWN")] * 5))
+    manifest = referring(world)
+    # When a referrer is put
+    world.client().put_manifest(NAME, "v1", manifest)
+    # Then it is there, once
+    assert [entry["digest"] for entry in listed(world)] == [manifest.digest]
+    assert len(world.sleeps) == 3
+
+
+def test_p03_a_list_that_may_not_be_read_is_told(world: World) -> None:
+    """The registry's own refusal, and nothing is written over it."""
+    # Given a list that this login may not see
+    world.reg.always("GET", TAG, error(403, "DENIED"))
+    # When a referrer is put
+    with world.fails(Denied, reference=TAG, status=403):
+        world.client().put_manifest(NAME, "v1", referring(world))
+    # Then
+    assert world.reg.count("PUT", TAG) == 0
+
+
+def test_p03_a_list_does_not_grow_beyond_what_registries_take(world: World) -> None:
+    """4 MiB of it, however few the entries."""
+    # Given a list that is almost as large
+    entry = {"mediaType": OCI_MANIFEST, "digest": Digest.of(b"x"), "size": 1}
+    filler = {"annotations": {"note": "x" * (MANIFEST_MAX_PUSH - 400)}}
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{**entry, **filler}]}
+    full = world.reg.put_manifest(NAME, json.dumps(document).encode(), OCI_INDEX, TAG)
+    # When one more is put
+    with world.fails(ManifestTooLarge, reference=TAG):
+        world.client().put_manifest(NAME, "v1", referring(world))
+    # Then
+    assert world.reg.tag_lists[NAME][TAG] == full
+
+
 def test_p03_a_list_does_not_grow_beyond_the_limits(world: World) -> None:
     """One entry more than an index may have is an error, and the list stays."""
     # Given a full list
@@ -610,6 +666,18 @@ def test_a_tag_whose_manifest_others_need_is_not_deleted(world: World, lone: str
         client.delete_tag(NAME, lone)
     assert world.reg.count("DELETE") == 0
     assert world.auth.seen == []
+
+
+def test_tags_and_indexes_that_vanish_meanwhile_need_nothing(world: World) -> None:
+    """Listed, and gone when looked at: no reason to keep what they led to."""
+    manifest = a_manifest(world)
+    world.reg.put_manifest(NAME, manifest.raw, OCI_MANIFEST, "v1")
+    fill(world.reg, NAME, "index")
+    fill(world.reg, NAME, "gone", note=" other")
+    world.reg.put_manifest(NAME, image(world.reg, NAME, b"plain"), OCI_MANIFEST, "plain")
+    world.reg.always("HEAD", "/manifests/gone", Answer(404))
+    world.reg.always("GET", "/manifests/sha256:", error(404, "MANIFEST_UNKNOWN"))
+    assert world.client().delete_tag(NAME, "v1")
 
 
 @pytest.mark.parametrize("native", [True, False])

@@ -80,7 +80,11 @@ def test_the_old_login_serves_to_its_end_when_it_cannot_be_renewed(caplog: pytes
 
 @pytest.mark.parametrize(
     ("failure", "seconds"),
-    [(Unauthorized("no", registry="r"), REFUSAL_MEMORY), (Unavailable("away", registry="r"), FAULT_MEMORY)],
+    [
+        (Unauthorized("no", registry="r"), REFUSAL_MEMORY),
+        (Unavailable("away", registry="r"), FAULT_MEMORY),
+        (Unavailable("no such host", retry=False, registry="r"), REFUSAL_MEMORY),
+    ],
 )
 def test_a_failure_is_remembered_for_a_moment(failure: DistworkerError, seconds: float) -> None:
     """Two hundred waiting steps do not all ask a provider that said no."""
