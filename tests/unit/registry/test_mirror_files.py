@@ -268,6 +268,17 @@ def test_hosts_toml_may_speak_of_the_registry_itself(site: Site, hosts: Hosts) -
     assert plain.holds["team/app"] == {Digest.of(DATA)}
 
 
+def test_plain_http_against_certificates_is_a_contradiction(site: Site, hosts: Hosts, conf: Conf) -> None:
+    """Somebody means this registry to be https: no file of another tool takes that back in silence."""
+    for files, name in (
+        (conf(f'[[registry]]\nlocation = "{REG}"\ninsecure = true\n'), "registries.conf"),
+        (hosts(f'server = "http://{REG}"\n'), "hosts.toml"),
+    ):
+        with pytest.raises(ConfigInvalid, match=f"{name}: plain http for {REG}, and certificates"):
+            site.pool(files).client(REG)
+    assert site.world.network.dialled == []
+
+
 def test_hosts_toml_may_put_the_registry_before_its_mirrors(site: Site, hosts: Hosts) -> None:
     """It is asked in its place, not as a mirror of itself, and once more at the end."""
     files = hosts(f'[host."https://{REG}"]\n[host."https://{MIRROR}"]\n')
