@@ -29,7 +29,8 @@ WRITES = (
     f"{UNIT}/cases/test_u_*.py",
     f"{UNIT}/cases/test_p_*.py",
     f"{UNIT}/test_writes*.py",
-    f"{UNIT}/test_uploads*.py",
+    f"{UNIT}/test_ways.py",
+    f"{UNIT}/test_bodies.py",
 )
 DIALS = (
     f"{UNIT}/test_d*.py",
@@ -51,6 +52,8 @@ MODULES: Mapping[str, Sequence[str]] = {
     "commit": WRITES,
     "ways": WRITES,
     "outcomes": WRITES,
+    "bodies": WRITES,
+    "mount": WRITES,
 }
 #: How mutmut calls what a test noticed.
 NOTICED = frozenset({"killed", "timeout", "suspicious", "segfault", "caught by type check"})
