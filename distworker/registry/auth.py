@@ -120,13 +120,17 @@ class Authenticator:
         if credential and self.cache.is_refused(self._name(credential), ask=ask):
             raise unauthorized(where)
 
+    def refuse(self, credential: Credential) -> None:
+        """Remember a bad login."""
+        with self._lock:
+            self._accepted.discard(credential.fingerprint)
+        self.cache.refuse(self._name(credential), BAD_LOGIN_MEMORY)
+
     def refused(self, credential: Credential, where: Where) -> Unauthorized:
         """Remember a bad login; the error for it. One that is made and not written down was only over: the
         next one may work, so the same request may be tried again.
         """
-        with self._lock:
-            self._accepted.discard(credential.fingerprint)
-        self.cache.refuse(self._name(credential), BAD_LOGIN_MEMORY)
+        self.refuse(credential)
         made = self.renewed(where.repository, credential)
         return unauthorized(where, retry=True if made else None)
 

@@ -158,7 +158,6 @@ class Client:
     ) -> None:
         """Send the blob; returns once the registry holds it."""
         foreseen.check_name(self._at, repository, "start upload")
-        foreseen.check_size(self._at, repository, digest, size)
         self._uploader.upload(repository, digest, size, body, session)
 
     def cancel_upload(self, session: UploadSession) -> None:

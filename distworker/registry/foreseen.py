@@ -6,8 +6,7 @@ the registry itself answers.
 
 from __future__ import annotations
 
-from distworker.digest import Digest
-from distworker.errors import Denied, LimitExceeded, RepositoryUnknown, TransferError
+from distworker.errors import Denied, RepositoryUnknown, TransferError
 from distworker.registry.endpoint import Endpoint
 
 
@@ -19,16 +18,6 @@ def check_name(at: Endpoint, repository: str, phase: str) -> None:
         raise Denied(
             f"{where}: {at.registry} takes names of at most {most} parts; choose a shorter one",
             **where.fields,
-        )
-
-
-def check_size(at: Endpoint, repository: str, digest: Digest, size: int) -> None:
-    """Raise LimitExceeded for a blob (bytes) larger than the registry stores."""
-    most = at.quirks.blob_max
-    if most and size > most:
-        where = at.where("start upload", repository, digest)
-        raise LimitExceeded(
-            f"{where}: a blob of {size} bytes, and {at.registry} stores none above {most}", **where.fields
         )
 
 

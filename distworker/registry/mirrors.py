@@ -209,5 +209,5 @@ class MirroredStream(BlobStream):
         self._where = self._call.where
         self._judge = Judge(self._where, origin_of(self._call.url), self._size)
         self._budget = Budget(self._size, self._clock)
-        self._etag, self._lies, self._mangled, self._ranges = "", 0, False, True
+        self._etag, self._mangled = "", False
         return True

@@ -78,6 +78,7 @@ class FakeWires:
             raise there
         if there is None:
             raise ConnectionRefusedError(111, "Connection refused")
+        there.start()  # a world has more servers than most cases need
         return socket.create_connection(there.address, timeout)
 
 

@@ -195,15 +195,19 @@ class FakeServer:
         self.stop()
 
     def start(self) -> None:
-        """Serve until `stop`."""
-        thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        """Serve until `stop`; a second call changes nothing. Connections wait until then."""
+        with self._lock:
+            if self._threads:
+                return
+            thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
+            self._threads.append(thread)
         thread.start()
-        self._threads.append(thread)
 
     def stop(self) -> None:
         """Close every connection and wait for its thread: tests fail on sockets left open."""
         self.stopping.set()
-        self._http.shutdown()
+        if self._threads:
+            self._http.shutdown()
         with self._lock:
             sockets = list(self._sockets)
         for one in sockets:

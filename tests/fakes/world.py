@@ -96,9 +96,9 @@ class World:
             self.add(host, server, ADDRESSES[host])
 
     def add(self, host: str, server: FakeServer, address: str, port: int = 443, tls: bool = True) -> None:
-        """Start another server and give it a name and address of its own."""
+        """Another server, with a name and address of its own; it starts when it is first called."""
         server.known_as(f"{host}:{port}" if port != 443 else host, self._authority.server if tls else None)
-        self._stack.enter_context(server)
+        self._stack.callback(server.stop)
         self.network.name(host, address)
         self.network.serve(address, port, server)
 

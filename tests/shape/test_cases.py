@@ -58,6 +58,11 @@ def test_the_catalogue_has_sixty_cases() -> None:
     assert len(CATALOGUE) == 60
 
 
+def tells(source: str) -> bool:
+    """Do its comments say what is given, what is done and what must come of it?"""
+    return all(re.search(rf"# .*\b{word}\b", source) for word in STORY)
+
+
 @pytest.mark.parametrize("case", CATALOGUE)
 def test_a_case_is_a_test_that_bears_its_name(case: str) -> None:
     """One at least; all are documented and run, and one tells the story: given, when, then."""
@@ -66,7 +71,5 @@ def test_a_case_is_a_test_that_bears_its_name(case: str) -> None:
     assert [name for name, (node, _) in mine.items() if not ast.get_docstring(node)] == []
     marks = [ast.unparse(mark) for node, _ in mine.values() for mark in node.decorator_list]
     assert [mark for mark in marks if re.search(r"mark\.(sk" r"ip|xf" r"ail)", mark)] == []
-    told = [
-        name for name, (_, text) in mine.items() if all(re.search(rf"# .*\b{it}\b", text) for it in STORY)
-    ]
+    told = [name for name, (_, text) in mine.items() if tells(text)]
     assert told, f"none of {sorted(mine)} has the comments {STORY}"

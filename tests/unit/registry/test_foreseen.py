@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from distworker.digest import Digest
-from distworker.errors import Denied, LimitExceeded, RepositoryUnknown
+from distworker.errors import Denied, RepositoryUnknown
 from distworker.manifest import Manifest, parse_manifest
 from distworker.registry.quirks import Quirks
 from tests.fakes.registry import error
@@ -52,15 +52,6 @@ def test_names_of_so_many_parts_pass(rig: RigMaker) -> None:
     r = rig(quirks=Quirks(path_parts_max=2))
     r.client.upload_blob("a/b", DIGEST, 1, body)
     assert r.client.has_blob("a/b", DIGEST)
-
-
-def test_a_blob_larger_than_is_stored_is_refused_unsent(rig: RigMaker) -> None:
-    """Rather than after hours of sending it."""
-    r = rig(quirks=Quirks(blob_max=1))
-    with fails(LimitExceeded, repository="a/b", reference=str(DIGEST)):
-        r.client.upload_blob("a/b", DIGEST, 2, body)
-    assert r.fake.seen == []
-    r.client.upload_blob("a/b", DIGEST, 1, body)
 
 
 @pytest.mark.parametrize("what", ["repository", "project"])

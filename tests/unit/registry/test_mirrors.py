@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,7 @@ def test_the_first_that_has_it_is_enough(site: Site) -> None:
     assert source.get_manifest("team/app", manifest).digest == manifest
     assert source.has_blob("team/app", digest)
     assert list(site.asked()) == ["mirror"]
+    assert {one.query for one in site.mirror.seen} == {f"ns={REG}"}
 
 
 def test_tags_are_the_registrys_business_unless_it_is_said_otherwise(site: Site) -> None:
@@ -272,6 +274,14 @@ def test_wrong_bytes_that_nobody_saw_are_read_elsewhere(site: Site) -> None:
     assert site.second.count("GET", "/blobs/") == 1
 
 
+def test_a_blob_that_is_too_long_at_a_mirror_is_read_elsewhere(site: Site) -> None:
+    """The first bytes would be right; what comes behind them is not the blob's."""
+    digest = site.blob(b"right")
+    site.mirror.always("GET", "/blobs/", Twist(body=b"right and more", drop=("Content-Length",)))
+    assert read(site.source(), digest, 5) == b"right"
+    assert site.second.count("GET", "/blobs/") == 1
+
+
 def test_wrong_bytes_that_were_handed_out_fail_and_pass_the_mirror_by_next_time(site: Site) -> None:
     """They cannot be taken back; the same request succeeds later, so the error says so."""
     digest = site.blob()
@@ -297,11 +307,12 @@ def test_a_wrong_registry_stays_wrong(site: Site) -> None:
 def test_a_blob_that_breaks_off_goes_on_elsewhere_at_the_same_byte(site: Site, how: Twist) -> None:
     """What came is not read again, and one hash covers both parts."""
     digest = site.blob()
-    site.mirror.always("GET", "/blobs/", how)
+    site.mirror.always("GET", "/blobs/", replace(how, headers={"ETag": '"of-the-mirror"'}))
     assert read(site.source(), digest, len(DATA)) == DATA
     (rest,) = [one for one in site.second.seen if one.method == "GET"]
     start = int((rest.headers["Range"] or "").removeprefix("bytes=").removesuffix("-"))
     assert 0 < start <= 9000
+    assert rest.headers["If-Range"] is None  # the tag of one server means nothing at another
     assert site.second.blobs_served[digest] == len(DATA) - start
     assert site.world.sleeps == []
 
@@ -672,13 +683,28 @@ def test_hosts_toml_may_speak_of_the_registry_itself(site: Site, hosts: Hosts) -
     plain = FakeRegistry()
     site.world.add("inner.example", plain, "44.0.0.8", port=5000, tls=False)
     url = "http://inner.example:5000"
-    files = hosts(f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull"]\n', "inner.example_5000_")
+    files = hosts(
+        f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull", "resolve"]\n', "inner.example_5000_"
+    )
     pool = site.pool(files)
     client = pool.client("inner.example:5000")
     client.upload_blob("team/app", Digest.of(DATA), len(DATA), lambda offset: Sent(DATA[offset:]))
     assert pool.source("inner.example:5000").head_manifest("team/app", "v1") is None
     assert plain.count("HEAD", "/manifests/") == 1
     assert plain.holds["team/app"] == {Digest.of(DATA)}
+
+
+def test_hosts_toml_may_put_the_registry_before_its_mirrors(site: Site, hosts: Hosts) -> None:
+    """It is asked in its place, not as a mirror of itself, and once more at the end."""
+    files = hosts(f'[host."https://{REG}"]\n[host."https://{MIRROR}"]\n')
+    digest = site.blob(at=(site.mirror,))
+    source = site.pool(files).source(REG)
+    assert read(source, digest, len(DATA)) == DATA
+    with fails(BlobUnknown, registry=REG):
+        read(source, Digest.of(b"x"), 1)
+    assert [one.query for one in site.world.reg.seen] == ["", "", ""]
+    dialled = [address for address, _ in site.world.network.dialled]
+    assert dialled[:2] == ["44.0.0.1", "44.0.0.6"]
 
 
 def test_the_authority_of_the_registry_itself_may_stand_in_hosts_toml(

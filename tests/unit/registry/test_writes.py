@@ -527,6 +527,16 @@ def test_a_candidate_that_is_closed_is_passed_over(rig: RigMaker, answer: Answer
     assert r.fake.sessions == {}
 
 
+def test_of_two_refused_mounts_one_session_stays(rig: RigMaker) -> None:
+    """The newest is handed on, the one before is closed."""
+    r = rig()
+    r.fake.always("HEAD", "/v2/old/y/", Answer(200))  # and the mount is refused all the same
+    session = r.client.mount_blob("a/b", DIGEST, ["old/x", "old/y"])
+    assert verbs(r) == ["POST", "HEAD", "POST", "DELETE"]
+    assert session is not None
+    assert [name in session.location for name in r.fake.sessions] == [True]
+
+
 def test_no_more_candidates_than_are_worth_it(rig: RigMaker) -> None:
     """As many as the table says, and the session of the first is handed on."""
     r = rig(quirks=Quirks(mount_candidates=4))

@@ -222,14 +222,13 @@ def test_a04_multiple_challenges_basic(world: World, values: list[str]) -> None:
 )
 def test_a05_challenge_syntax_corners_values(world: World, value: str, asked: str) -> None:
     """A challenge is read as its author meant it; the realm's own query stays as it is."""
-    # Given a registry that challenges in this spelling
+    # Given a registry that writes it in its own way
     world.reg.tokens = world.auth
     fill(world.reg)
     world.reg.on("GET", "/manifests/", challenged(value))
-    client = world.client(login=ME)
-    # When something is pulled
-    pull(client)
-    # Then the token was asked for at the realm and with the parameters that were meant
+    # When something is read there
+    pull(world.client(login=ME))
+    # Then the token server was asked as was meant
     assert world.auth.seen[-1].query == f"{asked}&scope=repository%3Ateam%2Fapp%3Apull&account=me"
 
 

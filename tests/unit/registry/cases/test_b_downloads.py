@@ -124,7 +124,7 @@ def test_b01_redirect_strips_credentials(
     assert len({seen.authorization for seen in world.reg.seen if seen.authorization}) <= 1
 
 
-def test_b01_redirect_to_another_port(stored: World) -> None:
+def test_b01_redirect_strips_credentials_on_another_port(stored: World) -> None:
     """The same host on another port is another origin: followed where the operator named it, without a
     login."""
     # Given a registry that redirects to another port of itself
@@ -167,7 +167,7 @@ def test_b02_presigned_expired(stored: World, status: int) -> None:
     assert len(world.auth.seen) == 1
 
 
-def test_b02_presigned_always_refused(stored: World) -> None:
+def test_b02_presigned_expired_always(stored: World) -> None:
     """A storage that never takes its registry's links ends as unavailable, without naming the link."""
     # Given such a storage, When the blob is read, Then the ledger may try it later
     stored.reg.storage = stored.store
@@ -184,13 +184,14 @@ def test_b03_truncated_200(stored: World, length: tuple[str, ...]) -> None:
     """A clean close before the end is noticed and gone on from."""
     # Given a body that ends early, once
     stored.reg.on("GET", "/blobs/", Twist(cut=30_000, drop=length))
-    # When it is read, Then all of it comes, the rest by Range
+    # When it is read
     assert read(stored.client()) == DATA
+    # Then all of it came, the rest by Range
     assert ranges(stored.reg) == ["", "bytes=30000-"]
 
 
 @pytest.mark.parametrize("length", [(), ("Content-Length",)], ids=["with-length", "without-length"])
-def test_b03_truncated_always(stored: World, length: tuple[str, ...]) -> None:
+def test_b03_truncated_200_always(stored: World, length: tuple[str, ...]) -> None:
     """One that always ends early is told, and what came is never taken for the blob."""
     # Given a body that always ends at the same byte, whatever Range says
     stored.reg.ranges = False
@@ -203,7 +204,7 @@ def test_b03_truncated_always(stored: World, length: tuple[str, ...]) -> None:
     assert len(stored.reg.seen) < 20
 
 
-def test_b03_truncated_while_skipping(stored: World) -> None:
+def test_b03_truncated_200_while_skipping(stored: World) -> None:
     """A server that ignores Range and ends before the place we were at is gone on with all the same."""
     # Given one that ignores Range, whose second body ends too early, with no length to tell
     stored.reg.ranges = False
@@ -280,7 +281,7 @@ def test_b05_resume_not_honoured(stored: World, name: str) -> None:
     ("name", "kind"),
     [("206-wrong-offset", ProtocolError), ("206-two-ranges", ProtocolError), ("416", SizeMismatch)],
 )
-def test_b05_resume_never_honoured(stored: World, name: str, kind: type[TransferError]) -> None:
+def test_b05_resume_not_honoured_twice(stored: World, name: str, kind: type[TransferError]) -> None:
     """A second lie is final, and no byte of either is handed out."""
     # Given a registry that lies again when it is asked for all
     lies = (Twist(cut=20_000), ANSWERS[name], Answer(200, {}, b"x" * 7))
@@ -293,7 +294,7 @@ def test_b05_resume_never_honoured(stored: World, name: str, kind: type[Transfer
     assert kind in {ProtocolError, SizeMismatch}
 
 
-def test_b05_spliced_content_is_never_taken(stored: World) -> None:
+def test_b05_resume_not_honoured_by_the_bytes(stored: World) -> None:
     """A range of another blob of the same size is caught by the digest."""
     # Given a rest that is not the blob's
     stored.reg.on("GET", "/blobs/", Twist(cut=20_000), Answer(206, dict([RIGHT]), b"x" * len(REST)))
@@ -302,7 +303,7 @@ def test_b05_spliced_content_is_never_taken(stored: World) -> None:
         read(stored.client(chunk=1000))
 
 
-def test_b05_if_range_only_towards_its_own_host(stored: World) -> None:
+def test_b05_resume_not_honoured_for_another_etag(stored: World) -> None:
     """A strong ETag guards the resume at the host that gave it; weak ones and those of a storage are not
     used."""
     # Given a registry with a strong ETag, then one with a weak one, then a storage with a strong one
@@ -318,7 +319,7 @@ def test_b05_if_range_only_towards_its_own_host(stored: World) -> None:
 
 
 @pytest.mark.parametrize("back", [True, False], ids=["comes-back", "stays-away"])
-def test_b05_blob_vanishes(stored: World, back: bool) -> None:
+def test_b05_resume_not_honoured_vanished(stored: World, back: bool) -> None:
     """404 in the middle is asked once more after a moment, then it is blob_unknown."""
     # Given a blob that is gone when it should be gone on with
     missing = [Answer(404)] * (1 if back else 2)
@@ -333,7 +334,7 @@ def test_b05_blob_vanishes(stored: World, back: bool) -> None:
     assert len(stored.reg.seen) == 3
 
 
-def test_b05_progress_is_what_buys_reconnects(world: World) -> None:
+def test_b05_resume_not_honoured_without_progress(world: World) -> None:
     """A line that breaks every two MiB delivers; one that breaks every byte does not, and neither goes on for
     ever."""
     # Given a blob of 20 MiB over a line that breaks every two
@@ -355,7 +356,7 @@ def test_b05_progress_is_what_buys_reconnects(world: World) -> None:
     assert RECONNECTS_MAX == 50
 
 
-def test_b05_the_cap_and_the_time_end_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b05_resume_not_honoured_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much progress each connection makes, their number and the time are bounded."""
     # Given a line that makes progress each time, and a cap of three reconnects
     size = 20 * MIB
@@ -377,7 +378,7 @@ def test_b05_the_cap_and_the_time_end_it(world: World, monkeypatch: pytest.Monke
     assert len(world.reg.seen) == 5
 
 
-def test_b05_a_range_that_nobody_asked_for(stored: World) -> None:
+def test_b05_resume_not_honoured_unasked(stored: World) -> None:
     """206 to a request without Range is no answer to it."""
     # Given one, When the blob is read, Then it is a breach of the protocol
     stored.reg.always("GET", "/blobs/", Answer(206, dict([RIGHT]), REST))
@@ -393,7 +394,9 @@ def test_b05_a_range_that_nobody_asked_for(stored: World) -> None:
         (Answer(429, {"Retry-After": "120"}), Throttled),
     ],
 )
-def test_b05_a_refusal_in_the_middle(stored: World, answer: Answer, kind: type[TransferError]) -> None:
+def test_b05_resume_not_honoured_but_refused(
+    stored: World, answer: Answer, kind: type[TransferError]
+) -> None:
     """What waiting in place cannot heal ends the reading at once, with the time to wait."""
     # Given a registry that refuses to go on
     stored.reg.on("GET", "/blobs/", Twist(cut=20_000), answer, answer)
@@ -419,7 +422,9 @@ def in_chunks(*parts: bytes) -> bytes:
     ],
     ids=["good", "without-its-end", "longer", "garbled-end"],
 )
-def test_b05_chunked_bodies(stored: World, body: bytes, kind: type[TransferError] | None) -> None:
+def test_b05_resume_not_honoured_in_chunks(
+    stored: World, body: bytes, kind: type[TransferError] | None
+) -> None:
     """However a chunked body ends, size and digest say whether it was the blob."""
     # Given a body in chunks
     answer = Answer(200, {"Transfer-Encoding": "chunked"}, body, length=-1)
@@ -452,8 +457,9 @@ def test_b06_corrupt_same_length_once(world: World) -> None:
     # Given a layer whose first reading is damaged
     hold(world.reg, "team/app", PICTURE, "v1")
     world.reg.on("GET", f"/blobs/{Digest.of(BIG)}", Twist(corrupt=MIB - 1))
-    # When the image is copied, Then it arrives whole
+    # When the image is copied
     view, _ = world.copy(SOURCE, DESTINATION)
+    # Then it arrives whole
     assert view.state == "done"
     assert holds_all(world.reg2, "team/app", PICTURE)
     assert world.reg.count("GET", f"/blobs/{Digest.of(BIG)}") == 2
@@ -509,7 +515,7 @@ def test_b07_size_lies(stored: World, size: int, length: int | None) -> None:
     assert len(partly(client, size)) < size
 
 
-def test_b07_endless_body(stored: World) -> None:
+def test_b07_size_lies_without_end(stored: World) -> None:
     """A body that never ends is left at the first byte too many."""
     # Given an endless body
     sent = 0
@@ -528,7 +534,7 @@ def test_b07_endless_body(stored: World) -> None:
     assert sent < 8 * MIB
 
 
-def test_b07_head_says_another_size(stored: World) -> None:
+def test_b07_size_lies_of_head(stored: World) -> None:
     """HEAD with another length than the descriptor's does not count as there; 0 and none say nothing."""
     # Given HEADs that say different lengths
     client = stored.client()
@@ -543,7 +549,7 @@ def test_b07_head_says_another_size(stored: World) -> None:
 
 
 @pytest.mark.parametrize(("data", "size"), [(DATA, 0), (b"{}", 0), (b"{}", 1), (b"{}", 3), (b"", 1)])
-def test_b07_no_blob_of_that_size(stored: World, data: bytes, size: int) -> None:
+def test_b07_size_lies_impossible(stored: World, data: bytes, size: int) -> None:
     """A descriptor of no bytes with another digest, or of a blob that everybody knows with another size."""
     # Given such a descriptor, When it is read, Then it is a mismatch, and nobody is asked
     with stored.fails(SizeMismatch, reference=str(Digest.of(data))):
@@ -553,7 +559,7 @@ def test_b07_no_blob_of_that_size(stored: World, data: bytes, size: int) -> None
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 @pytest.mark.parametrize("data", [b"", b"{}"])
-def test_b07_constants_need_no_request(world: World, data: bytes, algorithm: str) -> None:
+def test_b_constants_need_no_request(world: World, data: bytes, algorithm: str) -> None:
     """The empty blob and `{}` are known to everybody."""
     # Given a registry that may not even have them, When they are read, Then nobody is asked
     assert read(world.client(), Digest.of(data, algorithm), len(data)) == data
@@ -570,8 +576,9 @@ def test_b08_content_encoding_of_stored_gzip(world: World, storage: bool) -> Non
     world.reg.storage = world.store if storage else None
     server = world.store if storage else world.reg
     server.always("GET", "/bu" if storage else "/blobs/", Twist(headers={"Content-Encoding": "gzip"}))
-    # When it is read, Then its raw bytes verify, and no encoding was asked for
+    # When it is read
     assert read(world.client(), digest, len(packed)) == packed
+    # Then its raw bytes verified, and no encoding was asked for
     assert {seen.headers.get("Accept-Encoding") for seen in world.reg.seen} == {"identity"}
 
 
@@ -599,8 +606,9 @@ def test_b09_stall_and_drip(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     world.reg.put_blob("team/app", DATA)
     world.reg.on("GET", "/blobs/", Twist(cut=10_000, stall=600))
     client = world.client()
-    # When it is read, Then it is gone on with
+    # When it is read
     assert read(client) == DATA
+    # Then it was gone on with
     start = ranges(world.reg)[1].removeprefix("bytes=").rstrip("-")
     assert 0 < int(start) <= 10_000
     # Given one that never says a thing, When it is read, Then that is a timeout, which the ledger may repeat
@@ -611,7 +619,7 @@ def test_b09_stall_and_drip(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(world.reg.seen) == 3
 
 
-def test_b09_drip(world: World) -> None:
+def test_b09_stall_and_drip_by_bytes(world: World) -> None:
     """One byte a second for ever is cut by the least pace, resumed a few times, then a timeout."""
     # Given a registry that soon gives one byte at a time, and a second that passes at each
     world.reg.put_blob("team/app", DATA)
@@ -677,17 +685,17 @@ def test_b10_redirect_inward(stored: World, what: str, target: str) -> None:
     world.reg.always("GET", f"/{what}/", Answer(302, {"Location": target}))
     before = len(world.network.dialled)
     client = world.client(login=LOGIN)
-    # When it is read, Then that is refused by name
+    # When it is read, that is refused by name
     with world.fails(RedirectRefused, repository="team/app"):
         if what == "blobs":
             read(client)
         else:
             client.get_manifest("team/app", "v1")
-    # and nobody but the registry was connected to
+    # Then nobody but the registry was connected to
     assert {address for address, _ in world.network.dialled[before:]} == {"44.0.0.1"}
 
 
-def test_b10_redirect_rebinding(stored: World) -> None:
+def test_b10_redirect_inward_rebinding(stored: World) -> None:
     """A name with a public and a private address is only ever connected to at the public one."""
     # Given a storage host whose name also resolves inward
     world = stored
@@ -698,7 +706,7 @@ def test_b10_redirect_rebinding(stored: World) -> None:
     assert ("10.0.0.7", 443) not in world.network.dialled
 
 
-def test_b10_redirect_loop(stored: World) -> None:
+def test_b10_redirect_inward_loop(stored: World) -> None:
     """A circle and a chain of 31 hops both end after five."""
     # Given a registry that redirects to itself
     world = stored
@@ -715,7 +723,7 @@ def test_b10_redirect_loop(stored: World) -> None:
     assert len(world.reg.seen) - before <= 6
 
 
-def test_b10_private_registry_still_works(stored: World) -> None:
+def test_b10_redirect_inward_private_registry(stored: World) -> None:
     """A registry at a private address that the operator allowed is read, its own redirects included; what
     else lies inside is not."""
     # Given a private registry, allowed by name, that redirects within itself and then to a neighbour

@@ -90,7 +90,8 @@ def test_l03_referrers_fallback(world: World, answer: Answer) -> None:
     world.reg.always("GET", "/referrers/", answer)
     tag(world.reg, SUBJECT, entry("one"), entry("two", SIGNATURE))
     client = world.client()
-    # When its referrers are listed, Then they are those of the tag, filtered here
+    # When its referrers are listed
+    # Then they are those of the tag, filtered here
     assert names(client) == ["one", "two"]
     assert names(client, kind=SIGNATURE) == ["two"]
     assert names(client, kind="a/b") == []
@@ -103,7 +104,7 @@ def test_l03_referrers_fallback(world: World, answer: Answer) -> None:
     assert world.reg.count("GET", "/referrers/") == 2
 
 
-def test_l03_referrers_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_l03_referrers_fallback_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only so many repositories are remembered as having no API."""
     # Given room for one
     monkeypatch.setattr("distworker.registry.referrers._REMEMBERED", 1)
@@ -239,7 +240,7 @@ def test_l03_referrers_hostile(world: World, pages: list[Answer], kind: type[Exc
     assert world.reg.count("GET", "/manifests/") == 0
 
 
-def test_l03_digest_tags(world: World) -> None:
+def test_l03_referrers_fallback_digest_tags(world: World) -> None:
     """Tags made of the digest, as cosign writes them, are found by HEAD."""
     # Given a signature and an SBOM in that style, and a list of referrers
     base = f"sha256-{SUBJECT.hex}"
@@ -253,7 +254,7 @@ def test_l03_digest_tags(world: World) -> None:
     assert world.reg.count("GET") == 0
 
 
-def test_l03_the_tag_of_a_digest() -> None:
+def test_l03_referrers_fallback_tag() -> None:
     """At most 32 and 64 characters of its two parts, which have no other meaning."""
     # Given digests of both algorithms, When the tag is made, Then it is a tag
     assert fallback_tag(Digest.of(b"")) == f"sha256-{Digest.of(b'').hex}"

@@ -248,7 +248,7 @@ def test_m05_digest_header_wrong_or_missing(
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_m05_digest_header_wrong_on_get(
+def test_m05_digest_header_wrong_or_missing_on_get(
     world: World, algorithm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A header that contradicts the bytes is refused, in every algorithm we know; a registry known for wrong
@@ -272,7 +272,7 @@ def test_m05_digest_header_wrong_on_get(
     ]
 
 
-def test_m05_digest_header_in_another_algorithm(world: World) -> None:
+def test_m05_digest_header_wrong_or_missing_in_another_algorithm(world: World) -> None:
     """A sha512 header that is right is fine, by tag and by digest."""
     # Given a registry that goes by sha512
     hold(world.reg, "team/app", ONE, "v1")
@@ -287,7 +287,7 @@ def test_m05_digest_header_in_another_algorithm(world: World) -> None:
     assert head.digest == ONE.digest
 
 
-def test_m05_head_by_digest_says_another(world: World) -> None:
+def test_m05_digest_header_wrong_or_missing_on_head_by_digest(world: World) -> None:
     """HEAD is a hint: when it contradicts the digest asked for, the bytes decide."""
     # Given a HEAD that names another digest, or none
     hold(world.reg, "team/app", ONE)
@@ -302,7 +302,7 @@ def test_m05_head_by_digest_says_another(world: World) -> None:
         assert world.reg.count("GET") == gets
 
 
-def test_m05_a_storage_host_that_signs_only_get(world: World) -> None:
+def test_m05_digest_header_wrong_or_missing_at_a_storage_host(world: World) -> None:
     """HEAD is redirected to an address signed for GET and refused there: GET tells, with no login abroad."""
     # Given a registry whose manifests lie at a storage host
     hold(world.reg, "team/app", ONE, "v1")
@@ -319,7 +319,7 @@ def test_m05_a_storage_host_that_signs_only_get(world: World) -> None:
     assert client.get_manifest("team/app", "v1").media_type == OCI_MANIFEST
 
 
-def test_m05_a_registry_known_to_have_no_head(world: World) -> None:
+def test_m05_digest_header_wrong_or_missing_head_not_tried(world: World) -> None:
     """Where HEAD is known to be useless it is not tried."""
     # Given such a profile
     hold(world.reg, "team/app", ONE, "v1")
@@ -332,7 +332,7 @@ def test_m05_a_registry_known_to_have_no_head(world: World) -> None:
     assert world.reg.count("HEAD") == 0
 
 
-def test_m05_a_registry_known_to_answer_403_for_missing(world: World) -> None:
+def test_m05_digest_header_wrong_or_missing_head_403_is_missing(world: World) -> None:
     """Artifactory says 403 where 404 is meant (go-containerregistry #1691): that costs no GET there."""
     # Given such a registry, When a missing tag is asked for, Then it is missing
     world.reg.always("HEAD", "/manifests/", Answer(403))
@@ -351,7 +351,7 @@ def test_m05_a_registry_known_to_answer_403_for_missing(world: World) -> None:
         (Answer(404, {"Content-Type": "text/html"}, b"<html>no such page</html>"), NotARegistry),
     ],
 )
-def test_m05_a_head_whose_reason_is_told_by_get(
+def test_m05_digest_header_wrong_or_missing_reason_told_by_get(
     world: World, answer: Answer, kind: type[TransferError]
 ) -> None:
     """HEAD has no body, so a refusal is asked for with GET: what that says is raised, never "missing"."""
@@ -409,7 +409,7 @@ def test_m06_ambiguous_or_malformed(world: World, name: str) -> None:
         (OCI_MANIFEST, OCI_INDEX),
     ],
 )
-def test_m06_content_type_conflict(world: World, served: str, written: str) -> None:
+def test_m06_ambiguous_or_malformed_type(world: World, served: str, written: str) -> None:
     """Header and body that disagree are refused, unless the descriptor that led here settles it."""
     # Given a manifest that is served as something else than it says
     raw = dump({**DOCUMENTS[written], "annotations": {"of": served}})
@@ -427,7 +427,7 @@ def test_m06_content_type_conflict(world: World, served: str, written: str) -> N
         client.get_manifest("team/app", "v1", written)
 
 
-def test_m06_unknown_digest_algorithm(world: World) -> None:
+def test_m06_ambiguous_or_malformed_algorithm(world: World) -> None:
     """A digest of an algorithm we lack is unsupported, not malformed; no request is built of it."""
     # Given a layer named by blake3
     raw = dump({**GOOD, "layers": [{**LAYER, "digest": "blake3:" + "a" * 64}]})
@@ -483,7 +483,7 @@ def test_m07_manifest_too_large(world: World, length: int) -> None:
     assert peak < 3 * MANIFEST_MAX_PULL
 
 
-def test_m07_gzip_bomb(world: World) -> None:
+def test_m07_manifest_too_large_gzip_bomb(world: World) -> None:
     """An answer compressed on the way is never unpacked, so a small one stays small."""
     # Given a manifest of 64 MiB behind 64 KiB of gzip, by tag and by its own digest
     plain = dump({**GOOD, "annotations": {"filler": "x" * (64 * MIB)}})
@@ -507,7 +507,7 @@ def test_m07_gzip_bomb(world: World) -> None:
     assert peak < 4 * MIB
 
 
-def test_m07_a_body_cut_short_is_read_again(world: World) -> None:
+def test_m07_manifest_cut_short(world: World) -> None:
     """A connection that breaks inside a manifest costs one more request; twice is told as unavailable."""
     # Given a connection that breaks once
     hold(world.reg, "team/app", ONE, "v1")
@@ -521,7 +521,7 @@ def test_m07_a_body_cut_short_is_read_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("length", [None, -1], ids=["with-length", "without-length"])
-def test_m07_an_empty_body(world: World, length: int | None) -> None:
+def test_m07_manifest_empty(world: World, length: int | None) -> None:
     """200 without a body is no manifest."""
     # Given such an answer, When it is read, Then it is a breach of the protocol
     world.reg.always("GET", "/manifests/", Answer(200, {"Content-Type": OCI_MANIFEST}, length=length))
@@ -530,7 +530,7 @@ def test_m07_an_empty_body(world: World, length: int | None) -> None:
 
 
 @pytest.mark.parametrize("by", ["tag", "digest"])
-def test_m07_an_error_body_under_200(world: World, by: str) -> None:
+def test_m07_manifest_that_is_an_error(world: World, by: str) -> None:
     """An error that is sent as a success is the error it spells, not a damaged manifest."""
     # Given a registry that says 200 and "not there"
     complaint = error(404, "MANIFEST_UNKNOWN", "no such thing")
@@ -580,7 +580,7 @@ def many(count: int) -> Image:
 
 
 @pytest.mark.parametrize("content", [nested(10), many(3000)], ids=["depth-10", "3000-entries"])
-def test_m08_over_the_limits(world: World, content: Image) -> None:
+def test_m08_nested_index_limits_exceeded(world: World, content: Image) -> None:
     """Too deep or too many is told before any blob moves."""
     # Given an index above a limit
     assert INDEX_ENTRIES_MAX < 3000
@@ -658,7 +658,7 @@ def entry_of(raw: bytes, media_type: str) -> Image:
 
 
 @pytest.mark.parametrize("kind", ["manifest", "opaque-manifest", "image-by-another-name", "blob"])
-def test_m09_unknown_entries(world: World, kind: str) -> None:
+def test_m09_attestations_and_artifacts_unknown_entries(world: World, kind: str) -> None:
     """An entry of an unknown type is a manifest if the registry says so, else a blob; never dropped."""
     # Given an index with an entry of a type nobody knows
     strange = "application/vnd.example.thing"
@@ -690,7 +690,7 @@ def test_m09_unknown_entries(world: World, kind: str) -> None:
         assert Digest.of(b"inside") in world.reg2.holds["team/app"]
 
 
-def test_m09_an_unknown_entry_that_is_nowhere(world: World) -> None:
+def test_m09_attestations_and_artifacts_nowhere(world: World) -> None:
     """Neither manifest nor blob: told, and nothing is pushed under the tag."""
     # Given an index whose entry the registry does not have
     hold(world.reg, "team/app", entry_of(b"gone", "application/vnd.example.thing"), "v1")
@@ -701,7 +701,7 @@ def test_m09_an_unknown_entry_that_is_nowhere(world: World) -> None:
     assert world.reg2.count("PUT", "/manifests/") == 0
 
 
-def test_m09_withdrawn_artifact_manifest(world: World) -> None:
+def test_m09_attestations_and_artifacts_withdrawn(world: World) -> None:
     """The withdrawn artifact manifest is copied byte for byte with its blobs."""
     # Given one
     raw = dump({"mediaType": OCI_ARTIFACT, "artifactType": "a/b", "blobs": [descriptor(b"content", "a/b")]})

@@ -674,6 +674,7 @@ def test_tags_and_indexes_that_vanish_meanwhile_need_nothing(world: World) -> No
     world.reg.put_manifest(NAME, manifest.raw, OCI_MANIFEST, "v1")
     fill(world.reg, NAME, "index")
     fill(world.reg, NAME, "gone", note=" other")
+    world.reg.put_manifest(NAME, image(world.reg, NAME, b"plain"), OCI_MANIFEST, "plain")
     world.reg.always("HEAD", "/manifests/gone", Answer(404))
     world.reg.always("GET", "/manifests/sha256:", error(404, "MANIFEST_UNKNOWN"))
     assert world.client().delete_tag(NAME, "v1")
