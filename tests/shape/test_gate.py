@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.coverage_gate import too_low
+from tests.mutate.__main__ import MODULES
 
 ROOT = Path(__file__).parents[2]
 # Spelled in halves, because no test of ours may skip and the sources are searched for it.
@@ -145,3 +146,10 @@ def test_what_is_left_out_of_the_count_says_why() -> None:
         if "pragma:" in line
     ]
     assert [one for one in lines if not re.search(r"# pragma: no (cover|branch) - \w+ \w+", one[1])] == []
+
+
+def test_what_is_mutated_exists_and_so_do_its_tests() -> None:
+    """A renamed module must not drop out of `make mutate` unseen."""
+    for name, patterns in MODULES.items():
+        assert (ROOT / "distworker/registry" / f"{name}.py").exists(), name
+        assert [path for pattern in patterns for path in ROOT.glob(pattern)], name
