@@ -201,21 +201,17 @@ class MirroredClient(Client):
 
     def get_manifest(self, repository: str, reference: str, media_type: str = "") -> Manifest:
         """The manifest, verified; of a mirror only where it may be asked so."""
-        found = self._mirrors.first(
+        return self._mirrors.first(
             self._home,
             repository,
             reference,
             lambda client, name: client.get_manifest(name, reference, media_type),
         )
-        assert found is not None  # noqa: S101 - the port: a manifest or an error
-        return found
 
     def has_blob(self, repository: str, digest: Digest, size: int | None = None) -> bool:
         """HEAD the blob; one of all is enough, for it is only to be read."""
-        return bool(
-            self._mirrors.first(
-                self._home, repository, digest, lambda client, name: client.has_blob(name, digest, size)
-            )
+        return self._mirrors.first(
+            self._home, repository, digest, lambda client, name: client.has_blob(name, digest, size)
         )
 
     def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:

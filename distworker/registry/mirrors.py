@@ -85,10 +85,9 @@ class Mirrors:
         self._resting = resting
         self._open_site = open_site
 
-    def first(
-        self, home: Client, repository: str, reference: str, ask: Callable[[Client, str], T | None]
-    ) -> T | None:
-        """What the first reader that has it answers to `ask`; the last one's answer or error as it is."""
+    def first(self, home: Client, repository: str, reference: str, ask: Callable[[Client, str], T]) -> T:
+        """What the first reader that has it answers to `ask` (neither None nor False); the last one's answer
+        or error as it is."""
         *before, last = self.readers(home, repository, reference)
         for reader in before:
             try:

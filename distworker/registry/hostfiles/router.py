@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from distworker.errors import Denied
+from distworker.errors import ConfigInvalid, Denied
 from distworker.registry.faults import Where
 from distworker.registry.hostfiles.certsd import folder_for
 from distworker.registry.hostfiles.hoststoml import Host, Hosts, hosts_for
@@ -48,9 +48,18 @@ class Router:
         self._hosts: dict[str, Hosts] = {}
 
     def plain_http(self, host: str) -> bool:
-        """Does a file say http for this very host and port?"""
+        """Does a file say http for this very host and port? ConfigInvalid where registries.toml has
+        certificates for it: somebody means it to be https."""
         own = self._own(host)
-        return self._conf.plain_http(host) or (bool(own) and all(one.plain_http for one in own))
+        plain = self._conf.plain_http(host) or (bool(own) and all(one.plain_http for one in own))
+        profile = self._profile(host)
+        if plain and (profile.ca_file or profile.client_cert):
+            file = self._said(host).path if own else self._files.registries_conf
+            raise ConfigInvalid(
+                f"{file}: plain http for {host}, and certificates for it in registries.toml; drop one of"
+                " the two"
+            )
+        return plain
 
     def files(self, host: str) -> TLSFiles:
         """All certificates for `host`."""

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -21,10 +22,13 @@ from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.profiles import HostProfile
 from distworker.registry.quirks import Quirks
 from distworker.retrying import Backoff
+from tests.fakes.mirrors import Site
+from tests.fakes.network import Authority, make_authority
 from tests.fakes.registry import FakeRegistry, FakeStorage
 from tests.fakes.registry_server import FakeServer
 from tests.fakes.registry_token import FakeTokenServer
 from tests.fakes.typed import MARK, fails, texts
+from tests.fakes.world import NAMES, World
 
 __all__ = ["MARK", "Rig", "Sent", "fails", "texts"]
 
@@ -137,3 +141,20 @@ def secrets_nowhere(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Monkey
     monkeypatch.undo()
     assert MARK not in caplog.text
     assert [text for error in made for text in texts(error) if MARK in text] == []
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """One certificate authority for all fake servers that speak TLS."""
+    return make_authority(tmp_path_factory.mktemp("authority"), *NAMES)
+
+
+@pytest.fixture
+def site(tmp_path: Path, authority: Authority) -> Iterator[Site]:
+    """Servers and network of one test; what holds for every case of `World` holds here too."""
+    with contextlib.ExitStack() as stack:
+        world = World(tmp_path, authority, stack)
+        made = Site(world, authority)
+        stack.callback(made.close)
+        yield made
+        world.closed()

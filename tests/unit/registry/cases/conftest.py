@@ -8,14 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.network import Authority, make_authority
-from tests.fakes.world import NAMES, World
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """One certificate authority for all cases."""
-    return make_authority(tmp_path_factory.mktemp("authority"), *NAMES)
+from tests.fakes.network import Authority
+from tests.fakes.world import World
 
 
 @pytest.fixture
