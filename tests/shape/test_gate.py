@@ -131,6 +131,15 @@ def test_the_coverage_gate_looks_at_lines_and_at_branches(lines: int, branches: 
     assert [what for what in ("lines", "branches") if what in " ".join(too_low(totals))] == told
 
 
+def test_what_make_test_leaves_to_make_coverage_is_run_there_whole() -> None:
+    """It leaves out tests that need servers, so none may be in a folder that `make test` ignores."""
+    covered = re.findall(r"^COVERED := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split()
+    assert "tests/unit/registry" in covered
+    files = [path for folder in covered for path in (ROOT / folder).rglob("*.py")]
+    assert files
+    assert [str(path) for path in files if "mark.servers" in path.read_text(encoding="utf-8")] == []
+
+
 def test_nothing_measured_is_no_coverage() -> None:
     """A wrong folder in the configuration must not pass."""
     empty = dict.fromkeys(("covered_lines", "num_statements", "covered_branches", "num_branches"), 0)
