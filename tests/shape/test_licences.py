@@ -46,7 +46,10 @@ EXCEPTIONS = {
     "pathspec": {"Mozilla Public License 2.0 (MPL 2.0)", "MPL-2.0"},
 }
 #: Locked for other systems or Python versions than the one at hand, so no metadata can be read here.
-ELSEWHERE = {"async-timeout": "Apache-2.0", "colorama": "BSD-3-Clause", "tzdata": "Apache-2.0"}
+ELSEWHERE = {
+    **{"async-timeout": "Apache-2.0", "colorama": "BSD-3-Clause", "tzdata": "Apache-2.0"},
+    "pyyaml-ft": "MIT",  # for free-threaded Pythons only
+}
 
 
 def normal(name: str) -> str:

@@ -167,6 +167,16 @@ def test_b02_presigned_expired(stored: World, status: int) -> None:
     assert len(world.auth.seen) == 1
 
 
+def test_b02_presigned_expired_to_nothing(stored: World) -> None:
+    """404 of the storage at the start is no word of the registry: a fresh link is asked for."""
+    # Given a storage that does not know the first link
+    stored.reg.storage = stored.store
+    stored.store.on("GET", "/bucket/", Answer(404))
+    # When the blob is read, Then the second one gives it
+    assert read(stored.client()) == DATA
+    assert len(stored.reg.seen) == len(stored.store.seen) == 2
+
+
 def test_b02_presigned_expired_always(stored: World) -> None:
     """A storage that never takes its registry's links ends as unavailable, without naming the link."""
     # Given such a storage, When the blob is read, Then the ledger may try it later
