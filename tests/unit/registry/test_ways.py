@@ -9,6 +9,7 @@ from distworker.limits import MIB
 from distworker.registry.learned import MemoryFacts
 from distworker.registry.outcomes import WayRefused
 from distworker.registry.quirks import Quirks
+from distworker.registry.waits import CHUNK_FLOOR, SAME_PLACE
 from distworker.registry.ways import Ways
 
 GIB = 1024 * MIB
@@ -121,3 +122,24 @@ def test_facts_that_make_no_sense_change_nothing(fact: str) -> None:
 
     made = Ways("reg.example", Quirks, Odd())
     assert (made.choose(GIB), made.chunk(0), made.stale_range) == ("monolithic", 32 * MIB, False)
+
+
+@pytest.mark.parametrize(("size", "most"), [(16 * MIB, 8), (16 * MIB + 1, 16), (1, CHUNK_FLOOR // MIB)])
+def test_what_was_too_long_is_halved_until_it_is_shorter(size: int, most: int) -> None:
+    """Exactly that long is too long; below the floor nothing is halved."""
+    facts = MemoryFacts()
+    ways(facts, chunk_bytes=16 * MIB).too_long(size)
+    assert facts.get("reg.example", "monolithic_max") == str(most * MIB)
+    assert facts.get("reg.example", "chunk_bytes") == str(most * MIB)
+
+
+@pytest.mark.parametrize(
+    ("apart", "remembered"), [(SAME_PLACE, True), (SAME_PLACE + 1, False)], ids=["about-same", "elsewhere"]
+)
+def test_two_breaks_from_the_floor_on_lead_to_chunks(apart: int, remembered: bool) -> None:
+    """At about the same place it is a rule of the way there, and is remembered."""
+    facts = MemoryFacts()
+    made = ways(facts)
+    assert made.after_breaks([CHUNK_FLOOR + apart, CHUNK_FLOOR]) == "chunked"
+    assert bool(facts.get("reg.example", "monolithic_max")) is remembered
+    assert made.after_breaks([CHUNK_FLOOR - 1, CHUNK_FLOOR]) == "monolithic"

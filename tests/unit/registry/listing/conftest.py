@@ -16,9 +16,9 @@ from distworker.retrying import Backoff
 from tests.fakes.network import Authority
 from tests.fakes.registry_server import FakeServer
 from tests.fakes.world import World
-from tests.unit.registry.cases.conftest import authority, world
+from tests.unit.registry.cases.conftest import world
 
-__all__ = ["authority", "connect", "world"]
+__all__ = ["connect", "world"]
 
 #: Gives a client for a host: `connect(host, {host: server}, login, **keys of registries.toml)`.
 Connect = Callable[..., Client]
