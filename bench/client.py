@@ -20,7 +20,7 @@ from bench.measure import Cost, child
 from deploy.demo.servers import DockerRegistry
 from distworker.digest import Digest
 from distworker.registry.base import Chunk, Registry
-from distworker.registry.client import RegistryPool
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile, UploadMode
 
 PIECE = 1 << 20

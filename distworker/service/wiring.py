@@ -35,8 +35,8 @@ from distworker.settings_registry import RegistrySettings
 from distworker.steps.table import STEPS
 
 if TYPE_CHECKING:
-    from distworker.registry.client import RegistryPool
     from distworker.registry.learned import Facts
+    from distworker.registry.pool import RegistryPool
     from distworker.registry.profiles import HostProfile
     from distworker.state.ledger import RedisLedger
     from distworker.state.vault import RedisVault
@@ -210,9 +210,9 @@ def build_registries(
     `vault`: where tokens are shared; without one they stay in this process.
     """
     from distworker.registry.addresses import AddressPolicy, Allowed  # noqa: PLC0415 - see the module text
-    from distworker.registry.client import USER_AGENT, RegistryPool  # noqa: PLC0415
     from distworker.registry.credentials import ConfiguredCredentials  # noqa: PLC0415
     from distworker.registry.hostfiles.router import HostFiles  # noqa: PLC0415
+    from distworker.registry.pool import USER_AGENT, RegistryPool  # noqa: PLC0415
     from distworker.service import logins  # noqa: PLC0415
 
     policy = AddressPolicy(

@@ -17,8 +17,8 @@ from distworker.digest import Digest
 from distworker.manifest import Manifest
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import Chunk, Registry
-from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile, UploadMode
 from distworker.registry.quirks import Quirks
 from tests.conftest import BUCKET

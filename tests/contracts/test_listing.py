@@ -10,7 +10,8 @@ from deploy.demo.servers import DockerRegistry
 from distworker.digest import Digest
 from distworker.errors import Denied, RepositoryUnknown
 from distworker.manifest import parse_manifest
-from distworker.registry.client import Client, RegistryPool
+from distworker.registry.client import Client
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.registry.quirks import Quirks
 from tests.unit.registry.conftest import Sent

@@ -33,7 +33,7 @@ from distworker.errors import (
 from distworker.manifest import Manifest, parse_manifest
 from distworker.mediatypes import OCI_INDEX, OCI_MANIFEST
 from distworker.registry.base import Registry
-from distworker.registry.client import RegistryPool
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile, UploadMode
 from tests.contracts.registry_kit import (
     KINDS,

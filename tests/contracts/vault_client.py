@@ -9,8 +9,8 @@ import sys
 
 from distworker.digest import Digest
 from distworker.errors import DistworkerError
-from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.state.connection import Connection
 from distworker.state.vault import RedisVault

@@ -9,9 +9,9 @@ from typing import Any
 from distworker.digest import Digest
 from distworker.registry.addresses import AddressPolicy
 from distworker.registry.base import Registry
-from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
 from distworker.registry.hostfiles.router import HostFiles
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.retrying import Backoff
 from tests.fakes.network import Authority

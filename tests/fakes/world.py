@@ -20,8 +20,9 @@ from distworker.blobstore.local import LocalStore
 from distworker.errors import DistworkerError
 from distworker.plan.model import JobRequest
 from distworker.registry.addresses import AddressPolicy, Allowed, kind_of
-from distworker.registry.client import Client, RegistryPool
+from distworker.registry.client import Client
 from distworker.registry.credentials import ConfiguredCredentials, Login, Way
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.registry.quirks import Quirks
 from distworker.registry.sharedtokens import Vault

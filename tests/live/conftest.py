@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from distworker.registry.client import RegistryPool
+from distworker.registry.pool import RegistryPool
 from distworker.service.wiring import build_registries
 from distworker.settings import load
 

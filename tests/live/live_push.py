@@ -10,7 +10,7 @@ from distworker.digest import Digest
 from distworker.manifest import Manifest, parse_manifest
 from distworker.mediatypes import OCI_MANIFEST
 from distworker.reference import Reference
-from distworker.registry.client import RegistryPool
+from distworker.registry.pool import RegistryPool
 from tests.live.__main__ import PUSH
 
 TAG = "distworker-live"

@@ -11,7 +11,7 @@ from distworker.digest import Digest
 from distworker.manifest import Manifest
 from distworker.reference import Reference
 from distworker.registry.base import Registry
-from distworker.registry.client import RegistryPool
+from distworker.registry.pool import RegistryPool
 from tests.live.__main__ import IMAGES
 
 images = pytest.mark.parametrize(

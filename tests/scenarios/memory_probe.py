@@ -21,7 +21,7 @@ from distworker.digest import Digest
 from distworker.names import download_id, upload_id
 from distworker.plan.codec import dump_blob
 from distworker.plan.model import BlobMove, Place
-from distworker.registry.client import RegistryPool
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.state.base import Claim
 from distworker.state.memory import MemoryLedger

@@ -17,8 +17,8 @@ import pytest
 from distworker.errors import DistworkerError
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import Chunk, Registry
-from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Login
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.registry.quirks import Quirks
 from distworker.retrying import Backoff

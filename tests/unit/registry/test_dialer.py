@@ -12,8 +12,8 @@ import pytest
 
 from distworker.errors import TLSError
 from distworker.registry.addresses import AddressPolicy, Allowed
-from distworker.registry.client import RegistryPool
 from distworker.registry.dialer import Dialer
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.registry.waits import SEND_TIMEOUT
 from tests.fakes.network import Authority, FakeWires, make_authority

@@ -21,8 +21,8 @@ from distworker.errors import (
 from distworker.registry import call
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.base import Registry
-from distworker.registry.client import RegistryPool
 from distworker.registry.door import Door, SystemWires
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from tests.fakes.network import FakeWires
 from tests.fakes.registry import FakeRegistry

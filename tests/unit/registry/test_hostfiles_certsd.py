@@ -9,9 +9,9 @@ import pytest
 
 from distworker.errors import ConfigInvalid, TLSError
 from distworker.registry import tls
-from distworker.registry.client import RegistryPool
 from distworker.registry.hostfiles.certsd import Certificates, certificates, folder_for
 from distworker.registry.hostfiles.router import HostFiles
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.registry.tls import TLSFiles
 from tests.fakes.certificates import Issuer, server_side

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from distworker.errors import StateUnavailable
 from distworker.registry import learned
-from distworker.registry.client import Client, RegistryPool
+from distworker.registry.client import Client
 from distworker.registry.learned import ASK_AGAIN, FACTS, KEPT, MemoryFacts, SharedFacts, checked
+from distworker.registry.pool import RegistryPool
 
 GOOD = {
     "upload_mode": "patch",

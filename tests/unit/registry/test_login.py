@@ -14,8 +14,8 @@ from distworker.errors import (
     Unavailable,
 )
 from distworker.mediatypes import OCI_MANIFEST
-from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import Credential
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_server import Answer, FakeServer

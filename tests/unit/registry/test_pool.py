@@ -6,7 +6,7 @@ import pytest
 
 from distworker.errors import InvalidReference
 from distworker.registry.addresses import AddressPolicy, Allowed
-from distworker.registry.client import RegistryPool
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 
 SINGLE = ("localhost", "localhost:5000", "LOCALDOMAIN", "2130706433:80")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distworker.limits import MANIFEST_MAX_PULL, MIB
 from distworker.registry.challenge import Challenge, choose, parse
-from distworker.registry.client import RegistryPool
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.registry.providers import API_HOSTS, HOSTS, ROWS, provider_of, quirks_of, recognised
 from distworker.registry.quirks import INFORMATIVE, Quirks

@@ -17,7 +17,7 @@ import pytest
 from distworker.errors import ConfigInvalid, RequestTimeout, TLSError, Unavailable
 from distworker.registry import tls
 from distworker.registry.addresses import AddressPolicy, Allowed
-from distworker.registry.client import RegistryPool
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.registry.tls import TLSFiles
 from distworker.retrying import Backoff

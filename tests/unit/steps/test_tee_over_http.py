@@ -17,7 +17,7 @@ from distworker.limits import MIB
 from distworker.plan.build import download_spec, upload_spec
 from distworker.plan.codec import dump_blob
 from distworker.plan.model import BlobMove, Place
-from distworker.registry.client import RegistryPool
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.registry.quirks import Quirks
 from distworker.retrying import Backoff

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from distworker.registry.client import Client, RegistryPool
+from distworker.registry.client import Client
 from distworker.registry.credentials import ConfiguredCredentials, Login
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.registry.providers import quirks_of
 from distworker.retrying import Backoff

@@ -27,11 +27,12 @@ from distworker.errors import (
     Unauthorized,
     Unavailable,
 )
-from distworker.registry.client import Client, RegistryPool
+from distworker.registry.client import Client
 from distworker.registry.credentials import Login
 from distworker.registry.listing.base import Listing
 from distworker.registry.listing.ecr import ECRListing, connector
 from distworker.registry.logins.ecr import Account, EcrLogin
+from distworker.registry.pool import RegistryPool
 from tests.unit.registry.conftest import fails
 from tests.unit.registry.listing.conftest import Connect
 
@@ -243,6 +244,6 @@ def test_lists_are_asked_as_the_account_that_logs_in(aws: Any) -> None:
 
 def test_boto3_is_not_imported_before_it_is_needed() -> None:
     """It costs a quarter of a second that copies between other registries need not pay."""
-    rooms = "distworker.registry.client, distworker.service.wiring"
+    rooms = "distworker.registry.pool, distworker.service.wiring"
     code = f"import sys, {rooms}; sys.exit('botocore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

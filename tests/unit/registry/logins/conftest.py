@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from distworker.registry.base import Registry
-from distworker.registry.client import RegistryPool
 from distworker.registry.credentials import ConfiguredCredentials, Way
 from distworker.registry.logins.wire import Wire
+from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
 from distworker.retrying import Backoff
 from tests.fakes.network import Authority, FakeWires, make_authority
