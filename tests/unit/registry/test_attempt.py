@@ -205,6 +205,7 @@ def test_a_refused_login_is_tried_without_scope_and_then_left_alone(status: int)
         with pytest.raises(Unauthorized):
             outside.attempt(scopes.pull(repository)).answer(bearer())
     assert ["scope" in request.url for request in outside.asked] == [True, False]
+    assert {request.method for request in outside.asked} == {"GET"}
     outside.clock += BAD_LOGIN_MEMORY
     outside.tokens = ["t"]
     assert outside.attempt().answer(bearer()) == "Bearer t"
@@ -316,6 +317,17 @@ def test_those_who_wait_behind_a_failure_share_it() -> None:
     assert str(answer(0)).startswith("Bearer ")
 
 
+def test_what_a_registry_wants_is_told_to_others_once() -> None:
+    """Another scope is nothing new, another realm is."""
+    outside, told = Outside(), []
+    outside.auth.cache.learn = lambda _, challenge: told.append(challenge.realm)  # type: ignore[method-assign]
+    outside.attempt().answer(bearer())
+    outside.attempt(scopes.pull("b")).answer(bearer(scope="repository:b:pull"))
+    assert told == ["https://auth.example/token"]
+    outside.attempt(scopes.pull("c")).answer(bearer(realm="https://auth.example/v2"))
+    assert told == ["https://auth.example/token", "https://auth.example/v2"]
+
+
 # --- Basic ------------------------------------------------------------------------------------------------
 def test_a_basic_login_is_proven_once() -> None:
     """On ping, before anything else sees it."""
@@ -325,6 +337,15 @@ def test_a_basic_login_is_proven_once() -> None:
     assert header.startswith("Basic ")
     assert second.answer(BASIC) == outside.attempt().header() == header
     assert outside.pinged == [header]
+
+
+def test_without_a_login_nothing_is_sent_to_a_registry_that_wants_basic() -> None:
+    """Nor is a token asked for: there may be things that anybody may read."""
+    outside = Outside()
+    outside.attempt().answer(BASIC)
+    outside.logins = [None]
+    assert outside.attempt().header() == ""
+    assert outside.asked == []
 
 
 def test_a_basic_login_gone_bad_is_found_out() -> None:
@@ -384,6 +405,17 @@ def test_a_403_that_says_expired_makes_a_new_login_once() -> None:
     assert new != old
     assert attempt.expired(EXPIRED) == "", "once"
     assert outside.attempt().header() == new
+
+
+def test_no_login_is_made_anew_without_need() -> None:
+    """Not for another 403, and not when no login was sent."""
+    logins: list[Credential | None] = [Credential("AWS", "SECRET-1"), Credential("AWS", "SECRET-2")]
+    outside = Outside(logins=logins)
+    attempt = outside.attempt()
+    attempt.answer(BASIC)
+    assert attempt.expired(Problem("DENIED", "requested access to the resource is denied")) == ""
+    assert outside.attempt().expired(EXPIRED) == ""
+    assert len(outside.logins) == 2
 
 
 @pytest.mark.parametrize(

@@ -177,11 +177,16 @@ def test_a_turn_is_for_one_at_a_time_and_names_do_not_wait_for_each_other(cache:
     assert most == 1
 
 
-def test_processes_share_tokens_and_refusals(worker: Callable[[], SharedTokenCache]) -> None:
+def test_processes_share_tokens_and_refusals(
+    worker: Callable[[], SharedTokenCache], vault: MemoryVault
+) -> None:
     """What one got, the others use; what one was refused, the others do not try."""
     first, second = worker(), worker()
     first.put(key(A), token("t", A))
     assert second.get(key(scopes.pull("a"))) == token("t", A)
+    vault.erase(f"token {key(A).place}")
+    assert second.get(key(A)) == token("t", A), "it is remembered here, too"
+    first.put(key(A), token("t", A))
     second.drop(key(A), "Bearer t")
     assert worker().get(key(A)) is None, "refused for one is refused for all"
     first.refuse("me", 600.0)
