@@ -30,6 +30,7 @@ WRITES = (
     f"{UNIT}/cases/test_p_*.py",
     f"{UNIT}/test_writes*.py",
     f"{UNIT}/test_ways.py",
+    f"{UNIT}/test_outcomes.py",
     f"{UNIT}/test_bodies.py",
 )
 DIALS = (
