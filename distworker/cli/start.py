@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -19,6 +19,9 @@ from distworker.cli.follow import follow, interruptible
 from distworker.cli.options import current
 from distworker.names import VERSION
 from distworker.plan.model import JobRequest
+
+#: Notes about references that are shown; a list of thousands may have as many.
+CAUTIONS: Final = 3
 
 
 def start(
@@ -41,6 +44,8 @@ def start(
     if plain_http and not local:
         raise click.UsageError("--plain-http goes with --local; a fleet's workers read it in registries.toml")
     request = checked(fields if priority is None else {**fields, "priority": priority})
+    for line in cautions(request):
+        click.echo(f"note: {line}", err=True)
     if local:
         return _here(request, store, plain_http, as_json)
     return _fleet(request, detach, as_json)
@@ -52,6 +57,17 @@ def checked(fields: Mapping[str, Any]) -> JobRequest:
     from distworker.service.payload import parse_request  # noqa: PLC0415
 
     return parse_request({"v": VERSION, **fields}, new_id=new_job_id(), created=time.time())
+
+
+def cautions(request: JobRequest) -> list[str]:
+    """What is valid about the job's references and may not be what was meant; each once, a few at most."""
+    from distworker.reference import Reference  # noqa: PLC0415 - keeps --help quick
+
+    places = (place for pair in request.pairs for place in (pair.source, pair.destination))
+    named = (Reference(place.host, place.repository, place.tag, place.digest) for place in places)
+    found = list(dict.fromkeys(line for reference in named for line in reference.cautions()))
+    more = [f"{len(found) - CAUTIONS} more references like these"] if len(found) > CAUTIONS else []
+    return found[:CAUTIONS] + more
 
 
 def _fleet(request: JobRequest, detach: bool, as_json: bool) -> int:

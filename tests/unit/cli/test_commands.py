@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from distworker.cli import main, work
+from distworker.cli.start import cautions, checked
 from distworker.errors import (
     Denied,
     DistworkerError,
@@ -335,6 +336,37 @@ def test_plain_http_is_said_for_single_registries(
         "localhost:5000": True,
     }
     assert (tables["r.example"].max_concurrency, tables["s.example"].upload_mode) == (7, "patch")
+
+
+def test_a_reference_that_may_mean_something_else_is_pointed_out(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`localhost:5000` without a repository is a Docker Hub image; valid, and hardly what was meant."""
+
+    def build(config: Config, store: Path | None) -> None:
+        raise StoreUnavailable("far enough")
+
+    monkeypatch.setattr(wiring, "build_local", build)
+
+    ran = run("copy", "--local", "localhost:5000", "b.example/a")
+    plain = run("copy", "--local", "a.example/a", "b.example/a")
+
+    note, error = ran.err.splitlines()
+    assert note.startswith(
+        "note: localhost:5000 was read as the Docker Hub image localhost with the tag 5000"
+    )
+    assert error == "store_unavailable: far enough"
+    assert "note:" not in plain.err
+
+
+def test_notes_about_many_references_are_few() -> None:
+    """A list of thousands may have as many."""
+    pairs = [{"source": f"a.b:{5000 + n}", "destination": f"c.example/x:{n}"} for n in range(9)]
+
+    lines = cautions(checked({"kind": "migrate", "pairs": pairs}))
+
+    assert len(lines) == 4
+    assert lines[-1] == "6 more references like these"
 
 
 # --- status, cancel, doctor --------------------
