@@ -10,7 +10,9 @@ enough: it calls multicast, NAT64 and the metadata addresses of two clouds globa
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -127,12 +129,12 @@ class AddressPolicy:
 
     def refusal_of_name(self, host: str, port: int) -> str:
         """The same where a proxy resolves the name: only what is written as an address can be judged."""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            local = host == "localhost" or host.endswith((".localhost", ".internal", ".local"))
-            return "a name of the inside" if local and not self.names(host, port) else ""
-        return self.refusal(host, port, address, lambda *_: ())
+        plain = host.rstrip(".").lower()  # `localhost.` is the same host
+        address = _written(plain)
+        if address is not None:
+            return self.refusal(plain, port, address, lambda *_: ())
+        local = plain == "localhost" or plain.endswith((".localhost", ".internal", ".local"))
+        return "a name of the inside" if local and not self.names(plain, port) else ""
 
 
 def inner(address: Address) -> Address:
@@ -164,3 +166,14 @@ def kind_of(address: Address) -> str:
 
 def _is_literal(host: str, address: Address) -> bool:
     return host.strip("[]").lower() == str(address)
+
+
+def _written(host: str) -> Address | None:
+    """The address that `host` spells in any of the ways that resolvers take (`127.1`, `0x7f.1`,
+    `2130706433`); None for a name.
+    """
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.partition("%")[0])
+    with contextlib.suppress(OSError, UnicodeError):
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    return None

@@ -54,6 +54,8 @@ TRANSIENT: Final = frozenset({408, 425, 429, 499, 500, 502, 503, 504, 520, 521, 
 #: What OpenSSL says when the other side does not speak TLS at all.
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
 _REASON_MAX: Final = 300
+#: Characters of it that are looked at at all.
+_WORDS_MAX: Final = 4096
 
 
 #: Statuses that mean the same in every phase (405: in those that write).
@@ -360,7 +362,7 @@ def auth_required(where: Where) -> AuthRequired:
 
 
 def _foreign(text: str) -> str:
-    return clean(redact(text), _REASON_MAX)
+    return clean(redact(text[:_WORDS_MAX]), _REASON_MAX)
 
 
 def _without_tags(text: str) -> str:
