@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
@@ -97,7 +97,14 @@ class SentBody:
 class Reply:
     """What a server answered. Close it, or use it as a context manager; bodies are read raw and bounded."""
 
-    def __init__(self, response: requests.Response, url: str, where: faults.Where) -> None:
+    def __init__(
+        self,
+        response: requests.Response,
+        url: str,
+        where: faults.Where,
+        sent: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        self._sent = sent  # secrets of the request, which an error body may quote
         self.status = int(response.status_code)
         self.url = url
         self.origin: Origin = origin_of(url)
@@ -183,7 +190,7 @@ class Reply:
                 body = self.read(ERROR_BODY_MAX)
             except TransferError:
                 body = b""
-            self._problem = faults.read_problem(body)
+            self._problem = faults.read_problem(body, self._sent())
         return self._problem
 
     def error(self, reason: str = "") -> TransferError:
@@ -192,7 +199,11 @@ class Reply:
 
     def complaint(self, body: bytes) -> TransferError | None:
         """The error that an already read `body` spells although the status says that all is well."""
-        problem = faults.read_problem(body) if b'"errors"' in body[:ERROR_BODY_MAX] else faults.Problem()
+        problem = (
+            faults.read_problem(body, self._sent())
+            if b'"errors"' in body[:ERROR_BODY_MAX]
+            else faults.Problem()
+        )
         if not problem.code:
             return None
         self._problem = problem

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +42,7 @@ from distworker.errors import (
     clean,
 )
 from distworker.logs import redact
+from distworker.registry.echoes import hide
 from distworker.registry.urls import Origin
 from distworker.registry.waits import LIMIT_WAIT, THROTTLE_WAIT
 from distworker.retrying import parse_retry_after
@@ -167,22 +168,24 @@ class Problem:
         return any(word in text for word in words)
 
 
-def read_problem(body: bytes) -> Problem:
-    """The first error of an OCI error body, or whatever text there is; never raises."""
+def read_problem(body: bytes, sent: Sequence[str] = ()) -> Problem:
+    """The first error of an OCI error body, or whatever text there is; never raises. `sent`: secrets of the
+    request, which the server may quote.
+    """
     text = body.decode("utf-8", "replace")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return Problem("", _foreign(_without_tags(text)))
+        return Problem("", _foreign(_without_tags(text), sent))
     if not isinstance(document, dict):
-        return Problem("", _foreign(text))
+        return Problem("", _foreign(text, sent))
     errors = document.get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else document
     code = first.get("code")
     words = first.get("message") or first.get("details") or first.get("error") or first.get("detail") or ""
     return Problem(
-        clean(code, 60) if isinstance(code, str) else "",
-        _foreign(words if isinstance(words, str) else json.dumps(words)),
+        clean(hide(code, sent), 60) if isinstance(code, str) else "",
+        _foreign(words if isinstance(words, str) else json.dumps(words), sent),
         text,
     )
 
@@ -361,8 +364,8 @@ def auth_required(where: Where) -> AuthRequired:
     )
 
 
-def _foreign(text: str) -> str:
-    return clean(redact(text[:_WORDS_MAX]), _REASON_MAX)
+def _foreign(text: str, sent: Sequence[str]) -> str:
+    return clean(redact(hide(text[:_WORDS_MAX], sent)), _REASON_MAX)
 
 
 def _without_tags(text: str) -> str:

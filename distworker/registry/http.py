@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import requests
@@ -37,6 +38,7 @@ from distworker.registry.challenge import Challenge, parse
 from distworker.registry.circuit import Circuit
 from distworker.registry.credentials import Credential
 from distworker.registry.dialer import Dialer
+from distworker.registry.echoes import secrets_sent
 from distworker.registry.faults import TRANSIENT, Where
 from distworker.registry.realms import refused
 from distworker.registry.tokencache import TokenCache
@@ -307,7 +309,7 @@ class HTTP:
                 proxies=self._dialer.proxies,
             )
             self._note(origin_of(url), int(response.status_code))
-            return Reply(response, url, call.where)
+            return Reply(response, url, call.where, partial(secrets_sent, headers, url, body))
         except (AddressRefused, ProtocolError) as error:  # of the door, and of what came in
             fault = type(error)(f"{call.where}: {error.message}", **call.where.fields)
         except DistworkerError:
