@@ -1,4 +1,4 @@
-"""The finest points of reading a blob: what one wrong byte, one wrong number or one request too many would be."""
+"""The finest points of reading a blob: one wrong byte, one wrong number, one request too many."""
 
 from __future__ import annotations
 
