@@ -13,6 +13,7 @@ everything below takes plain values. One page, though long: shapes and loading n
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -33,6 +34,7 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -59,6 +61,10 @@ _PATHS: Final = (
     *("registries", "docker_config", "auth_files", "certs_dirs", "hosts_dirs", "registries_conf"),
     *("store.folder", *REGISTRY_PATHS),
 )
+
+
+#: A list in a file; in a variable the same, separated by commas or spaces.
+Several = Annotated[tuple[str, ...], NoDecode]
 
 
 def _redis(value: str) -> str:
@@ -125,12 +131,12 @@ class Settings(BaseSettings):
     part_size: ByteSize = Field(default=ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
     token_secret: Annotated[SecretStr, AfterValidator(_hard_to_guess)] = SecretStr("")
     docker_config: str = ""
-    auth_files: tuple[str, ...] = ()
-    credential_helpers: tuple[str, ...] = ()
+    auth_files: Several = ()
+    credential_helpers: Several = ()
     registries: str = ""
-    allow_hosts: tuple[str, ...] = ()
-    certs_dirs: tuple[str, ...] = ()
-    hosts_dirs: tuple[str, ...] = ()
+    allow_hosts: Several = ()
+    certs_dirs: Several = ()
+    hosts_dirs: Several = ()
     registries_conf: str = ""
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
@@ -166,6 +172,12 @@ class Settings(BaseSettings):
             database = parse_qs(parts.query).get("db", ["0"])[0]
             return f"redis+socket://{parts.path}?virtual_host={database}"
         return self.redis_url
+
+
+#: Settings that are lists.
+_LISTS: Final = frozenset(
+    name for name, one in Settings.model_fields.items() if one.annotation == tuple[str, ...]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,13 +272,27 @@ def _merged(path: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
         environment = EnvSettingsSource(Settings)()
     except SettingsError as error:
         raise ConfigInvalid(f"environment: {error}; sections take one variable for each key") from None
-    for key, value in _flat(environment):
+    for key, text in _flat(environment):
+        value = _list_of(key, text) if key in _LISTS else text
         section, _, name = key.rpartition(".")
         target = values.setdefault(section, {}) if section else values
         if isinstance(target, dict):
             target[name] = _expanded(key, value, Path())
             origins[key] = f"environment {_variable(key)}"
     return values, origins
+
+
+def _list_of(key: str, text: str) -> list[str]:
+    """A list as variables have it: separated by commas or spaces, or as JSON."""
+    if not text.lstrip().startswith("["):
+        return text.replace(",", " ").split()
+    try:
+        found: list[str] = json.loads(text)
+    except ValueError:
+        raise ConfigInvalid(
+            f"environment: {_variable(key)} is no list; separate its entries by commas", field=key
+        ) from None
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

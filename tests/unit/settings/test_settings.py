@@ -408,3 +408,22 @@ def test_certificates_and_mirrors_that_cannot_be_meant_are_refused(
     _write(place / "config/registries.toml", f'["a.example"]\n{table}\n')
     with pytest.raises(ConfigInvalid, match=rf"registries\.toml: \[a\.example\] .*{words}"):
         load()
+
+
+def test_a_list_in_a_variable_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or by spaces; paths among them count from the working folder as they are."""
+    monkeypatch.setenv("DISTWORKER_ALLOW_HOSTS", "minio.example.com:9000, 10.1.0.0/16:443")
+    monkeypatch.setenv("DISTWORKER_AUTH_FILES", "/a/config.json /b/auth.json")
+
+    settings = load(_write(Path("empty.toml"), "")).settings
+
+    assert settings.allow_hosts == ("minio.example.com:9000", "10.1.0.0/16:443")
+    assert settings.auth_files == ("/a/config.json", "/b/auth.json")
+
+
+def test_a_list_in_a_variable_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the variable and how it should look."""
+    monkeypatch.setenv("DISTWORKER_ALLOW_HOSTS", '["a.example:1"')
+
+    with pytest.raises(ConfigInvalid, match="DISTWORKER_ALLOW_HOSTS is no list; separate its entries"):
+        load(_write(Path("empty.toml"), ""))
