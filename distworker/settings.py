@@ -63,10 +63,6 @@ _PATHS: Final = (
 )
 
 
-#: A list in a file; in a variable the same, separated by commas or spaces.
-Several = Annotated[tuple[str, ...], NoDecode]
-
-
 def _redis(value: str) -> str:
     if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
         raise ValueError("expected a URL such as redis://host:6379/1")
@@ -84,6 +80,10 @@ def _hard_to_guess(value: SecretStr) -> SecretStr:
     if 0 < len(value.get_secret_value()) < _SECRET_MIN:
         raise ValueError(f"too short to keep anything secret; give at least {_SECRET_MIN} random characters")
     return value
+
+
+#: Several values; in a variable they stand between commas or spaces, or as a JSON list.
+Listed = Annotated[tuple[str, ...], NoDecode]
 
 
 class StoreSettings(Strict):
@@ -131,12 +131,12 @@ class Settings(BaseSettings):
     part_size: ByteSize = Field(default=ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
     token_secret: Annotated[SecretStr, AfterValidator(_hard_to_guess)] = SecretStr("")
     docker_config: str = ""
-    auth_files: Several = ()
-    credential_helpers: Several = ()
+    auth_files: Listed = ()
+    credential_helpers: Listed = ()
     registries: str = ""
-    allow_hosts: Several = ()
-    certs_dirs: Several = ()
-    hosts_dirs: Several = ()
+    allow_hosts: Listed = ()
+    certs_dirs: Listed = ()
+    hosts_dirs: Listed = ()
     registries_conf: str = ""
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
@@ -174,10 +174,17 @@ class Settings(BaseSettings):
         return self.redis_url
 
 
-#: Settings that are lists.
-_LISTS: Final = frozenset(
-    name for name, one in Settings.model_fields.items() if one.annotation == tuple[str, ...]
+_LISTS: Final = tuple(
+    name for name, each in Settings.model_fields.items() if each.annotation == tuple[str, ...]
 )
+#: What is said of a key that stands in the wrong one of the two files.
+_ELSEWHERE: Final[Mapping[type[BaseModel], Mapping[str, str]]] = {
+    Settings: dict.fromkeys(
+        RegistrySettings.model_fields,
+        f'belongs into {REGISTRIES_FILE}, below the registry it is for, such as ["registry.example.com"]',
+    ),
+    RegistrySettings: dict.fromkeys(Settings.model_fields, f"belongs into {FILE}, above its tables"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +279,8 @@ def _merged(path: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
         environment = EnvSettingsSource(Settings)()
     except SettingsError as error:
         raise ConfigInvalid(f"environment: {error}; sections take one variable for each key") from None
-    for key, text in _flat(environment):
-        value = _list_of(key, text) if key in _LISTS else text
+    for key, given in _flat(environment):
+        value = _several(key, given) if key in _LISTS else given
         section, _, name = key.rpartition(".")
         target = values.setdefault(section, {}) if section else values
         if isinstance(target, dict):
@@ -282,16 +289,19 @@ def _merged(path: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
     return values, origins
 
 
-def _list_of(key: str, text: str) -> list[str]:
-    """A list as variables have it: separated by commas or spaces, or as JSON."""
-    if not text.lstrip().startswith("["):
-        return text.replace(",", " ").split()
+def _several(key: str, text: str) -> list[str]:
+    """The values in a variable: `a,b`, `a b` or `["a", "b"]`. An address such as `[::1]:443` is no JSON."""
+    if not text.lstrip().startswith("[") or (text.strip() != "[]" and '"' not in text):
+        return re.split(r"[,\s]+", text.strip(", \t\r\n")) if text.strip(", \t\r\n") else []
     try:
-        found: list[str] = json.loads(text)
+        found = json.loads(text)
     except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise ConfigInvalid(
-            f"environment: {_variable(key)} is no list; separate its entries by commas", field=key
-        ) from None
+            f"environment {_variable(key)}: {key}: not a JSON list of texts; write values between commas",
+            field=key,
+        )
     return found
 
 
@@ -353,10 +363,14 @@ def _invalid(
     key = ".".join(str(part) for part in first["loc"])
     below = [origin for name, origin in origins.items() if name == key or name.startswith(f"{key}.")]
     where = below[0] if below else str(path or "settings")
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and key in _ELSEWHERE.get(model, {}):
+        text = _ELSEWHERE[model][key]
+    elif first["type"] == "extra_forbidden":
         known = [name for name, _ in _flat(model.model_construct().model_dump())]
         close = difflib.get_close_matches(key, known, n=1)
         text = "unknown key; " + (f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}")
+    elif first["type"] == "tuple_type":
+        text = 'should be a list, such as ["one", "two"]'
     else:
         text = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return ConfigInvalid(f"{where}: {prefix}{key + ': ' if key else ''}{text}", field=key or None)

@@ -7,6 +7,7 @@ cleanly.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,8 @@ from distworker.cli.options import current
 from distworker.names import VERSION
 from distworker.plan.model import JobRequest
 
-#: Notes about references that are shown; a list of thousands may have as many.
-CAUTIONS: Final = 3
+#: A list of a thousand pairs with the same slip need not scroll everything else away.
+CAUTIONS_SHOWN: Final = 5
 
 
 def start(
@@ -44,8 +45,7 @@ def start(
     if plain_http and not local:
         raise click.UsageError("--plain-http goes with --local; a fleet's workers read it in registries.toml")
     request = checked(fields if priority is None else {**fields, "priority": priority})
-    for line in cautions(request):
-        click.echo(f"note: {line}", err=True)
+    caution(request, as_json)
     if local:
         return _here(request, store, plain_http, as_json)
     return _fleet(request, detach, as_json)
@@ -59,15 +59,17 @@ def checked(fields: Mapping[str, Any]) -> JobRequest:
     return parse_request({"v": VERSION, **fields}, new_id=new_job_id(), created=time.time())
 
 
-def cautions(request: JobRequest) -> list[str]:
-    """What is valid about the job's references and may not be what was meant; each once, a few at most."""
-    from distworker.reference import Reference  # noqa: PLC0415 - keeps --help quick
+def caution(request: JobRequest, as_json: bool) -> None:
+    """Say what may not have been meant, before anything is done about it."""
+    from distworker.service.payload import cautions  # noqa: PLC0415 - keeps --help quick
 
-    places = (place for pair in request.pairs for place in (pair.source, pair.destination))
-    named = (Reference(place.host, place.repository, place.tag, place.digest) for place in places)
-    found = list(dict.fromkeys(line for reference in named for line in reference.cautions()))
-    more = [f"{len(found) - CAUTIONS} more references like these"] if len(found) > CAUTIONS else []
-    return found[:CAUTIONS] + more
+    said = cautions(request)
+    for message in said[:CAUTIONS_SHOWN]:
+        if as_json:
+            click.echo(json.dumps({"event": "caution", "v": VERSION, "message": message}, ensure_ascii=False))
+        click.echo(f"caution: {message}", err=True)
+    if len(said) > CAUTIONS_SHOWN:
+        click.echo(f"caution: and {len(said) - CAUTIONS_SHOWN} more of this kind", err=True)
 
 
 def _fleet(request: JobRequest, detach: bool, as_json: bool) -> int:

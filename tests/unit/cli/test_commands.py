@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from distworker.cli import main, work
-from distworker.cli.start import cautions, checked
 from distworker.errors import (
     Denied,
     DistworkerError,
@@ -101,6 +100,30 @@ def test_copy_creates_a_job_of_what_was_written(run: Command, fleet: Fleet) -> N
     )
     assert [str(platform) for platform in pair.platforms] == ["linux/amd64"]
     assert "images  1: 1 done, 0 unchanged, 0 failed" in ran.out
+
+
+def test_a_reference_that_may_not_be_meant_is_told(run: Command, fleet: Fleet) -> None:
+    """`localhost:5000` without a repository is an image of Docker Hub; docker never tells."""
+    fleet(FakeJobs(ONE_DONE, [closed(1)]))
+
+    ran = run("copy", "localhost:5000", "dst.example/a")
+    machine = run("copy", "--json", "localhost:5000", "dst.example/a")
+
+    assert ran.err.count("caution: localhost:5000 was read as the Docker Hub image localhost") == 1
+    assert [event["event"] for event in machine.events][:2] == ["caution", "job"]
+    assert "localhost:5000/repository" in machine.events[0]["message"]
+
+
+def test_many_cautions_are_cut_short(run: Command, fleet: Fleet, tmp_path: Path) -> None:
+    """A long list with one slip in every line stays readable."""
+    fleet(FakeJobs(ONE_DONE, [closed(1)]))
+    pairs = "".join(f"  - {{source: 'r{n}.example:5000', destination: dst.example/a{n}}}\n" for n in range(7))
+    (tmp_path / "images.yaml").write_text(f"version: 1\npairs:\n{pairs}")
+
+    ran = run("migrate", str(tmp_path / "images.yaml"))
+
+    assert ran.err.count("was read as the Docker Hub image") == 5
+    assert "caution: and 2 more of this kind" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -336,37 +359,6 @@ def test_plain_http_is_said_for_single_registries(
         "localhost:5000": True,
     }
     assert (tables["r.example"].max_concurrency, tables["s.example"].upload_mode) == (7, "patch")
-
-
-def test_a_reference_that_may_mean_something_else_is_pointed_out(
-    run: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`localhost:5000` without a repository is a Docker Hub image; valid, and hardly what was meant."""
-
-    def build(config: Config, store: Path | None) -> None:
-        raise StoreUnavailable("far enough")
-
-    monkeypatch.setattr(wiring, "build_local", build)
-
-    ran = run("copy", "--local", "localhost:5000", "b.example/a")
-    plain = run("copy", "--local", "a.example/a", "b.example/a")
-
-    note, error = ran.err.splitlines()
-    assert note.startswith(
-        "note: localhost:5000 was read as the Docker Hub image localhost with the tag 5000"
-    )
-    assert error == "store_unavailable: far enough"
-    assert "note:" not in plain.err
-
-
-def test_notes_about_many_references_are_few() -> None:
-    """A list of thousands may have as many."""
-    pairs = [{"source": f"a.b:{5000 + n}", "destination": f"c.example/x:{n}"} for n in range(9)]
-
-    lines = cautions(checked({"kind": "migrate", "pairs": pairs}))
-
-    assert len(lines) == 4
-    assert lines[-1] == "6 more references like these"
 
 
 # --- status, cancel, doctor --------------------
