@@ -239,6 +239,8 @@ def shown(value: object) -> str:
     """`value` for people: secrets become `***`, so does whatever stands before the `@` of a URL."""
     if isinstance(value, SecretStr):
         return "***" if value.get_secret_value() else ""
+    if isinstance(value, tuple):
+        return ", ".join(shown(one) for one in value)
     return re.sub(r"(?<=://)[^/@\s]+(?=@)", "***", str(value))
 
 

@@ -104,14 +104,14 @@ _NOBODY: Final[tuple[type[BaseException], ...]] = (ConnectionRefusedError,)
 #: Exceptions in the order in which they explain most, and what they mean.
 _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], type[TransferError], str], ...]] = (
     (
-        _NO_SUCH_NAME,
-        Unavailable,
-        "the host name {name} cannot be resolved; check its spelling and this machine's DNS",
-    ),
-    (
         (urllib3.exceptions.ProxyError,),
         Unavailable,
         "the proxy for {address} does not answer or refuses; check `proxy` in registries.toml",
+    ),
+    (
+        _NO_SUCH_NAME,
+        Unavailable,
+        "the host name {name} cannot be resolved; check its spelling and this machine's DNS",
     ),
     (
         _NOBODY,
@@ -206,7 +206,7 @@ def from_exception(
         if any(type(one) in causes for one in chain):
             words = sentence.format(address=origin.netloc, name=origin.host)
             # Nobody there who ever answered is a mistake in the request; who did answer will be back.
-            mistake = not known and causes in (_NO_SUCH_NAME, _NOBODY)
+            mistake = not known and any(type(one) in (*_NO_SUCH_NAME, *_NOBODY) for one in chain)
             return kind(f"{where}: {words}", retry=False if mistake else None, **where.fields)
     return Unavailable(f"{where}: the connection to {origin.netloc} broke", **where.fields)
 

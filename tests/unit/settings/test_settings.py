@@ -462,3 +462,11 @@ def test_a_list_of_hosts_says_what_it_wants(place: Path, line: str, said: str) -
     with pytest.raises(ConfigInvalid) as caught:
         load(_write(place / "a.toml", f"registries = '{place / 'r.toml'}'\n"))
     assert said in caught.value.message
+
+
+def test_a_list_is_shown_as_it_may_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`distworker doctor` shows no brackets of Python; an empty list is empty."""
+    monkeypatch.setenv("DISTWORKER_ALLOW_HOSTS", "a.example:1,b.example:2")
+    rows = {key: value for key, value, _ in load().rows()}
+    assert rows["allow_hosts"] == "a.example:1, b.example:2"
+    assert rows["auth_files"] == ""
