@@ -8,11 +8,11 @@ from collections.abc import Callable
 from distworker.digest import Digest
 from distworker.errors import DigestMismatch, ProtocolError, Unavailable
 from distworker.limits import SLEEP_MAX
-from distworker.registry.base import Chunk
+from distworker.registry.base import Chunk, UploadSession
 from distworker.registry.bodies import Source
 from distworker.registry.quirks import Quirks
 from distworker.registry.waits import COMMITS_MAX, SESSIONS_MAX
-from tests.fakes.registry_server import Answer
+from tests.fakes.registry_server import Answer, FakeServer
 from tests.unit.registry.conftest import Rig, Sent, fails
 
 RigMaker = Callable[..., Rig]
@@ -129,3 +129,15 @@ def test_a_body_is_let_go_of_when_the_next_one_is_opened() -> None:
     source.close()
     source.close()
     assert let_go == [0, 2_000]
+
+
+def test_a_session_elsewhere_is_used_without_any_login(
+    rig: RigMaker, serve: Callable[[FakeServer], FakeServer]
+) -> None:
+    """Its Location is the permission: a login that the registry knows stays with the registry."""
+    elsewhere = serve(FakeServer())
+    r = rig(login=("me", "SECRET-PASSWORD"), near=(elsewhere,))
+    r.fake.user, r.fake.password = "me", "SECRET-PASSWORD"
+    r.client.start_upload("a/b")
+    r.client.cancel_upload(UploadSession("a/b", f"http://{elsewhere.host}/session?state=1"))
+    assert [(seen.method, seen.authorization) for seen in elsewhere.seen] == [("DELETE", "")]
