@@ -86,7 +86,7 @@ def main() -> int:
 
 def configuration(name: str) -> str:
     """What mutmut reads from setup.cfg."""
-    tests = [path.relative_to(ROOT) for pattern in MODULES[name] for path in sorted(ROOT.glob(pattern))]
+    tests = [path.relative_to(COPY) for pattern in MODULES[name] for path in sorted(COPY.glob(pattern))]
     values = {
         "source_paths": ["distworker/registry"],
         "only_mutate": [f"distworker/registry/{name}.py"],
