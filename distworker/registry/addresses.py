@@ -10,7 +10,9 @@ enough: it calls multicast, NAT64 and the metadata addresses of two clouds globa
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -127,10 +129,10 @@ class AddressPolicy:
 
     def refusal_of_name(self, host: str, port: int) -> str:
         """The same where a proxy resolves the name: only what is written as an address can be judged."""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            local = host == "localhost" or host.endswith((".localhost", ".internal", ".local"))
+        address = _written(host)
+        if address is None:
+            name = f".{host.rstrip('.').lower()}"  # a final dot only says that the name is whole
+            local = name.endswith((".localhost", ".internal", ".local"))
             return "a name of the inside" if local and not self.names(host, port) else ""
         return self.refusal(host, port, address, lambda *_: ())
 
@@ -160,6 +162,18 @@ def kind_of(address: Address) -> str:
         return "a link-local address"
     inside = address.is_multicast or not address.is_global or any(address in network for network in _INNER)
     return "a private address" if inside else ""
+
+
+def _written(host: str) -> Address | None:
+    """The address that `host` spells, in the old ways too (`127.1`, `0x7f.1`, `2130706433`), which whoever
+    resolves it for us may know; None for a name.
+    """
+    plain = host.rstrip(".")
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(plain)
+    with contextlib.suppress(OSError, ValueError):
+        return ipaddress.IPv4Address(socket.inet_aton(plain))
+    return None
 
 
 def _is_literal(host: str, address: Address) -> bool:

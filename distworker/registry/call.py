@@ -97,13 +97,16 @@ class SentBody:
 class Reply:
     """What a server answered. Close it, or use it as a context manager; bodies are read raw and bounded."""
 
-    def __init__(self, response: requests.Response, url: str, where: faults.Where) -> None:
+    def __init__(
+        self, response: requests.Response, url: str, where: faults.Where, secrets: tuple[str, ...] = ()
+    ) -> None:
         self.status = int(response.status_code)
         self.url = url
         self.origin: Origin = origin_of(url)
         self.where = where
         self._headers = response.headers
         self._raw: Any = response.raw
+        self._secrets = secrets  # sent with the request: what the server says may quote them
         self._problem: faults.Problem | None = None
         self._broken: TransferError | None = None
 
@@ -183,7 +186,7 @@ class Reply:
                 body = self.read(ERROR_BODY_MAX)
             except TransferError:
                 body = b""
-            self._problem = faults.read_problem(body)
+            self._problem = faults.read_problem(body, self._secrets)
         return self._problem
 
     def error(self, reason: str = "") -> TransferError:
@@ -192,7 +195,11 @@ class Reply:
 
     def complaint(self, body: bytes) -> TransferError | None:
         """The error that an already read `body` spells although the status says that all is well."""
-        problem = faults.read_problem(body) if b'"errors"' in body[:ERROR_BODY_MAX] else faults.Problem()
+        problem = (
+            faults.read_problem(body, self._secrets)
+            if b'"errors"' in body[:ERROR_BODY_MAX]
+            else faults.Problem()
+        )
         if not problem.code:
             return None
         self._problem = problem

@@ -41,7 +41,7 @@ from distworker.errors import (
     UploadSessionLost,
     clean,
 )
-from distworker.logs import redact
+from distworker.logs import MASK, redact
 from distworker.registry.urls import Origin
 from distworker.registry.waits import LIMIT_WAIT, THROTTLE_WAIT
 from distworker.retrying import parse_retry_after
@@ -165,22 +165,25 @@ class Problem:
         return any(word in text for word in words)
 
 
-def read_problem(body: bytes) -> Problem:
-    """The first error of an OCI error body, or whatever text there is; never raises."""
+def read_problem(body: bytes, secrets: tuple[str, ...] = ()) -> Problem:
+    """The first error of an OCI error body, or whatever text there is; never raises.
+
+    `secrets`: what was sent with the request, masked where the server quotes it.
+    """
     text = body.decode("utf-8", "replace")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return Problem("", _foreign(_without_tags(text)))
+        return Problem("", _foreign(_without_tags(text), secrets))
     if not isinstance(document, dict):
-        return Problem("", _foreign(text))
+        return Problem("", _foreign(text, secrets))
     errors = document.get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else document
     code = first.get("code")
     words = first.get("message") or first.get("details") or first.get("error") or first.get("detail") or ""
     return Problem(
-        clean(code, 60) if isinstance(code, str) else "",
-        _foreign(words if isinstance(words, str) else json.dumps(words)),
+        clean(_masked(code, secrets), 60) if isinstance(code, str) else "",
+        _foreign(words if isinstance(words, str) else json.dumps(words), secrets),
         text,
     )
 
@@ -359,8 +362,14 @@ def auth_required(where: Where) -> AuthRequired:
     )
 
 
-def _foreign(text: str) -> str:
-    return clean(redact(text), _REASON_MAX)
+def _foreign(text: str, secrets: tuple[str, ...]) -> str:
+    return clean(redact(_masked(text, secrets)), _REASON_MAX)
+
+
+def _masked(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
 
 
 def _without_tags(text: str) -> str:

@@ -124,7 +124,7 @@ class TokenFetch:
             return self._auth.refused(credential, self._where)
         if status == 403:
             return denied(self._where)
-        said = faults.read_problem(body)
+        said = faults.read_problem(body, credential.secrets if credential else ())
         host = origin_of(key.realm).netloc
         return ProtocolError(
             f"{self._where}: the token server {host} answered {status}; {said.code} {said.text}".rstrip("; "),
