@@ -94,7 +94,8 @@ def test_what_stands_between_the_pieces_of_a_body_is_not_read_for_ever(first: by
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "xn--" + "a" * 80 + ".example"])
 def test_a_redirect_to_a_name_that_is_none_is_a_typed_error(host: str) -> None:
     """Python's resolver raises something of its own for these."""
-    answer = f"HTTP/1.1 307 x\r\nLocation: https://{host}/x\r\nContent-Length: 0\r\n\r\n".encode()
+    head = f"HTTP/1.1 307 x\r\nLocation: https://{host}/x\r\n"
+    answer = f"{head}Connection: close\r\nContent-Length: 0\r\n\r\n".encode()
     with Flood(answer, b"", 0) as server, client_of(server.host) as client, fails(Unavailable) as caught:
         client.has_blob("team/app", Digest.of(b"x"))
     assert "cannot be resolved" in caught[0].message
