@@ -21,6 +21,9 @@ MANIFEST_MAX_PUSH: Final = 4 * MIB
 ERROR_BODY_MAX: Final = 64 * KIB
 #: Status line and headers of one answer, and what may come in one read with them; real ones are under 8 KiB.
 HEAD_MAX: Final = 72 * KIB
+#: The line before each piece of a chunked body: a size, and extensions that nobody uses. A long one before
+#: each byte would keep any pace and bring nothing.
+CHUNK_LINE_MAX: Final = 256
 #: A token response; real ones are under 8 KiB.
 TOKEN_BODY_MAX: Final = 64 * KIB
 #: Longest Location, Link or token accepted; longer ones break the next hop's header limits.
@@ -57,6 +60,8 @@ SMALL_BLOB: Final = 64 * KIB
 PAGES_MAX: Final = 10_000
 #: Tags of one repository.
 TAGS_MAX: Final = 200_000
+#: Names of one listing, all together: as many repositories as are listed, each of the longest name.
+NAMES_BYTES_MAX: Final = 64 * MIB
 #: Body of one page.
 PAGE_BODY_MAX: Final = 8 * MIB
 

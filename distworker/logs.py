@@ -90,7 +90,7 @@ _RULES: Final = (
         re.compile(r"\b(bearer|basic)\s+(?!auth|realm|login|token\b)[A-Za-z0-9._~+/=-]{6,}", re.I),
         rf"\1 {MASK}",
     ),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){1,4}"), MASK),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4096}+(?:\.[A-Za-z0-9_-]+){1,4}"), MASK),
     (re.compile(r"\b(?:dckr_[a-z]{3}_|gh[a-z]_|github_pat_|glpat-)[A-Za-z0-9_-]{8,}"), MASK),
 )
 _SECRET_KEY = re.compile(rf"(?:{_HEADERS}|{_NAMES}|auth|auths)", re.I)

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from distworker.errors import AddressRefused
 from distworker.registry.addresses import Address, AddressPolicy
+from distworker.registry.waits import ADDRESSES_TRIED_MAX
 
 #: Family and socket address, as `getaddrinfo` gives them.
 Target: TypeAlias = tuple[int, tuple[Any, ...]]
@@ -38,7 +39,10 @@ class SystemWires:
 
     def resolve(self, host: str, port: int) -> Sequence[Target]:
         """See `Wires.resolve`."""
-        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        try:
+            found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        except UnicodeError:  # "a..b", or a label above 63 characters: no name that could be asked for
+            raise socket.gaierror(socket.EAI_NONAME, "no name") from None
         return [(int(family), address) for family, _, _, _, address in found]
 
     def connect(self, target: Target, timeout: float) -> socket.socket:
@@ -85,12 +89,15 @@ class Door:
             AddressRefused: every address it has is closed to us. OSError, socket.gaierror: as sockets do.
         """
         bare = host.strip("[]")
-        refused, failure = "", None
+        refused, failure, tried = "", None, 0
         for target in self._wires.resolve(bare, port):
             reason = self._refusal(bare, port, _address(target))
             if reason:
                 refused = reason
                 continue
+            if tried == ADDRESSES_TRIED_MAX:
+                break
+            tried += 1
             try:
                 return self._wires.connect(target, timeout)
             except OSError as error:

@@ -172,7 +172,9 @@ class HTTP:
 
         def run() -> Reply:
             try:
-                return self._raise_transient(self._once(call, call.url, dict(call.headers)))
+                reply = self._once(call, call.url, dict(call.headers))
+                # A form holds an identity token, which the answer may quote.
+                return self._raise_transient(reply.quiet() if call.body else reply)
             except AddressRefused as error:
                 raise RealmRefused(error.message, **where.fields) from None
 

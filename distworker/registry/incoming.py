@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import re
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 from distworker.errors import ProtocolError
-from distworker.limits import HEAD_MAX
+from distworker.limits import CHUNK_LINE_MAX, HEAD_MAX
 from distworker.registry.waits import PACE_BYTES, PACE_SECONDS
 
 
@@ -97,3 +98,21 @@ class GuardedResponse(http.client.HTTPResponse):
         """Read the head."""
         super().begin()
         self._guard.head_ended()
+
+    # Two of http.client's own steps, which read lines for as long as the server sends some fast enough.
+    def _read_next_chunk_size(self) -> int:
+        line = self.fp.readline(CHUNK_LINE_MAX + 1)
+        size = line.partition(b";")[0].strip()
+        if len(line) > CHUNK_LINE_MAX or not re.fullmatch(rb"[0-9A-Fa-f]{1,16}", size):
+            self._close_conn()  # type: ignore[attr-defined]
+            raise http.client.IncompleteRead(b"")
+        return int(size, 16)
+
+    def _read_and_discard_trailer(self) -> None:
+        left = HEAD_MAX
+        while left > 0:
+            line = self.fp.readline(left)
+            left -= len(line)
+            if line in {b"\r\n", b"\n", b""}:
+                return
+        raise http.client.IncompleteRead(b"")

@@ -10,6 +10,9 @@ from typing import Final
 
 #: Seconds to open a TCP connection and finish the TLS handshake.
 CONNECT_TIMEOUT: Final = 10.0
+#: Addresses of one name that are dialled in turn: each may cost the time above, and how many there are is up
+#: to whoever owns the name.
+ADDRESSES_TRIED_MAX: Final = 6
 #: Seconds without a byte from the server before a reply counts as stalled.
 READ_TIMEOUT: Final = 60.0
 #: Seconds for one piece of a body to leave; urllib3 would use the connect timeout, which cuts slow uplinks.

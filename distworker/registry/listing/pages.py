@@ -55,6 +55,7 @@ def walk(
     url, guessed = first, False
     walked: set[str] = set()
     seen: set[Hashable] = set()
+    held = 0
     while url:
         if len(walked) >= limits.PAGES_MAX:
             raise LimitExceeded(f"{where}: more than {limits.PAGES_MAX} pages of {what}", **where.fields)
@@ -62,6 +63,9 @@ def walk(
         page = fetch(url)
         fresh = {name: item for item in page.items if (name := key(item)) not in seen}
         seen.update(fresh)
+        held += sum(len(name) for name in fresh if isinstance(name, str))
+        if held > limits.NAMES_BYTES_MAX:
+            raise LimitExceeded(f"{where}: {what} with names too long to be any", **where.fields)
         if len(seen) > limits.TAGS_MAX:
             raise LimitExceeded(f"{where}: more than {limits.TAGS_MAX} {what}", **where.fields)
         yield from fresh.values()
