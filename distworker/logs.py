@@ -49,7 +49,9 @@ _NOISY: Final = ("urllib3", "requests", "boto3", "botocore", "s3transfer")
 
 # --- redaction ----------------------------------------------------------------------------------------------
 # Repeats that could run on are bounded, so that a hostile line costs linear time.
-_HEADERS = r"(?:proxy-)?authorization|(?:set-)?cookie|x-amz-[a-z0-9-]+|x-registry-auth|x-goog-[a-z0-9-]+"
+_HEADERS = (
+    r"(?:proxy-)?authorization|(?:set-)?cookie|x-amz-[a-z0-9-]{1,60}|x-registry-auth|x-goog-[a-z0-9-]{1,60}"
+)
 _NAMES = (
     r"[a-z0-9_-]{0,100}(?:passw(?:or)?d|passphrase|secret|token|signature|api[_-]?key|access[_-]?key"
     r"(?:[_-]?id)?|private[_-]?key)|sig|_state"

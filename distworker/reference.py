@@ -87,7 +87,12 @@ class Reference:
         """Sentences for a person about a reference that is valid but may not be what was meant."""
         found = []
         short = self.repository.removeprefix("library/")
-        if self.host == DEFAULT_HOST and self.tag.isdigit() and (short == "localhost" or "." in short):
+        if (
+            self.host == DEFAULT_HOST
+            and self.tag.isdigit()
+            and (short == "localhost" or "." in short)
+            and "/" not in short
+        ):
             found.append(
                 f"{short}:{self.tag} was read as the Docker Hub image {short} with the tag {self.tag}; "
                 f"for a registry at that address write {short}:{self.tag}/repository"

@@ -13,6 +13,7 @@ everything below takes plain values. One page, though long: shapes and loading n
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -33,6 +34,7 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -80,6 +82,10 @@ def _hard_to_guess(value: SecretStr) -> SecretStr:
     return value
 
 
+#: Several values; in a variable they stand between commas or spaces, or as a JSON list.
+Listed = Annotated[tuple[str, ...], NoDecode]
+
+
 class StoreSettings(Strict):
     """Where blobs are kept: an S3 bucket, or a folder that all workers see."""
 
@@ -125,12 +131,12 @@ class Settings(BaseSettings):
     part_size: ByteSize = Field(default=ByteSize(8 * _MIB), ge=5 * _MIB, le=512 * _MIB)
     token_secret: Annotated[SecretStr, AfterValidator(_hard_to_guess)] = SecretStr("")
     docker_config: str = ""
-    auth_files: tuple[str, ...] = ()
-    credential_helpers: tuple[str, ...] = ()
+    auth_files: Listed = ()
+    credential_helpers: Listed = ()
     registries: str = ""
-    allow_hosts: tuple[str, ...] = ()
-    certs_dirs: tuple[str, ...] = ()
-    hosts_dirs: tuple[str, ...] = ()
+    allow_hosts: Listed = ()
+    certs_dirs: Listed = ()
+    hosts_dirs: Listed = ()
     registries_conf: str = ""
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
@@ -166,6 +172,19 @@ class Settings(BaseSettings):
             database = parse_qs(parts.query).get("db", ["0"])[0]
             return f"redis+socket://{parts.path}?virtual_host={database}"
         return self.redis_url
+
+
+_LISTS: Final = tuple(
+    name for name, each in Settings.model_fields.items() if each.annotation == tuple[str, ...]
+)
+#: What is said of a key that stands in the wrong one of the two files.
+_ELSEWHERE: Final[Mapping[type[BaseModel], Mapping[str, str]]] = {
+    Settings: dict.fromkeys(
+        RegistrySettings.model_fields,
+        f'belongs into {REGISTRIES_FILE}, below the registry it is for, such as ["registry.example.com"]',
+    ),
+    RegistrySettings: dict.fromkeys(Settings.model_fields, f"belongs into {FILE}, above its tables"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +239,8 @@ def shown(value: object) -> str:
     """`value` for people: secrets become `***`, so does whatever stands before the `@` of a URL."""
     if isinstance(value, SecretStr):
         return "***" if value.get_secret_value() else ""
+    if isinstance(value, tuple):
+        return ", ".join(shown(one) for one in value)
     return re.sub(r"(?<=://)[^/@\s]+(?=@)", "***", str(value))
 
 
@@ -260,13 +281,30 @@ def _merged(path: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
         environment = EnvSettingsSource(Settings)()
     except SettingsError as error:
         raise ConfigInvalid(f"environment: {error}; sections take one variable for each key") from None
-    for key, value in _flat(environment):
+    for key, given in _flat(environment):
+        value = _several(key, given) if key in _LISTS else given
         section, _, name = key.rpartition(".")
         target = values.setdefault(section, {}) if section else values
         if isinstance(target, dict):
             target[name] = _expanded(key, value, Path())
             origins[key] = f"environment {_variable(key)}"
     return values, origins
+
+
+def _several(key: str, text: str) -> list[str]:
+    """The values in a variable: `a,b`, `a b` or `["a", "b"]`. An address such as `[::1]:443` is no JSON."""
+    if not text.lstrip().startswith("[") or (text.strip() != "[]" and '"' not in text):
+        return re.split(r"[,\s]+", text.strip(", \t\r\n")) if text.strip(", \t\r\n") else []
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ConfigInvalid(
+            f"environment {_variable(key)}: {key}: not a JSON list of texts; write values between commas",
+            field=key,
+        )
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -327,10 +365,14 @@ def _invalid(
     key = ".".join(str(part) for part in first["loc"])
     below = [origin for name, origin in origins.items() if name == key or name.startswith(f"{key}.")]
     where = below[0] if below else str(path or "settings")
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and key in _ELSEWHERE.get(model, {}):
+        text = _ELSEWHERE[model][key]
+    elif first["type"] == "extra_forbidden":
         known = [name for name, _ in _flat(model.model_construct().model_dump())]
         close = difflib.get_close_matches(key, known, n=1)
         text = "unknown key; " + (f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}")
+    elif first["type"] == "tuple_type":
+        text = 'should be a list, such as ["one", "two"]'
     else:
         text = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
     return ConfigInvalid(f"{where}: {prefix}{key + ': ' if key else ''}{text}", field=key or None)

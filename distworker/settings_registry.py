@@ -72,6 +72,15 @@ def mirror_place(value: str) -> str:
     return value
 
 
+def realm_host(value: str) -> str:
+    """`value`, the `host[:port]` of a token server: whoever gets logins is named exactly."""
+    try:
+        parse_host(value)
+    except InvalidReference:
+        raise ValueError("expected host or host:port of a token server, without scheme and path") from None
+    return value
+
+
 class Strict(BaseModel):
     """Settings that refuse what they do not know and never quote what they were given."""
 
@@ -146,7 +155,7 @@ class RegistrySettings(Strict):
     proxy: Annotated[str, AfterValidator(proxy_url)] = Field(default="", repr=False)
     max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
     upload_mode: UploadMode = "auto"
-    token_realms: tuple[str, ...] = ()
+    token_realms: tuple[Annotated[str, AfterValidator(realm_host)], ...] = ()
     login: Literal["plain", "ecr", "google", "acr", "github"] = "plain"
     username: str = ""
     username_file: str = ""

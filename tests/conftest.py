@@ -8,6 +8,7 @@ in the store, own registries. A missing server is a failure that says what to in
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ import pytest
 from deploy.demo.servers import DockerRegistry, Swift, Valkey, is_ambient, stop_everything, talk
 from deploy.demo.swift import SWIFT_VENV
 from distworker.blobstore.s3 import S3Options, S3Store
+from distworker.errors import DistworkerError
+from tests.fakes.typed import MARKED, texts
 
 # Read before the environment is cleaned for the tests.
 _SWIFT_VENV = os.environ.get(SWIFT_VENV)
@@ -41,6 +44,26 @@ def clean_environment_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """No AWS_*, proxy, CA or service variable of the machine reaches a test."""
     for name in filter(is_ambient, list(os.environ)):
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def secrets_nowhere(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Case F04 over the whole suite: no log line of any library and no error, raised, caught or only made,
+    holds a marked secret in any of the ways in which it may be shown or stored.
+    """
+    made: list[DistworkerError] = []
+    real = DistworkerError.__init__
+
+    def watched(self: DistworkerError, message: str, **fields: Any) -> None:
+        real(self, message, **fields)
+        made.append(self)
+
+    monkeypatch.setattr(DistworkerError, "__init__", watched)
+    caplog.set_level(logging.INFO)
+    yield
+    monkeypatch.undo()
+    shown = [caplog.text, *(text for error in made for text in texts(error))]
+    assert [text for text in shown if MARKED.search(text)] == []
 
 
 @pytest.fixture(scope="session")

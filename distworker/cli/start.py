@@ -7,10 +7,11 @@ cleanly.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -19,6 +20,9 @@ from distworker.cli.follow import follow, interruptible
 from distworker.cli.options import current
 from distworker.names import VERSION
 from distworker.plan.model import JobRequest
+
+#: A list of a thousand pairs with the same slip need not scroll everything else away.
+CAUTIONS_SHOWN: Final = 5
 
 
 def start(
@@ -41,6 +45,7 @@ def start(
     if plain_http and not local:
         raise click.UsageError("--plain-http goes with --local; a fleet's workers read it in registries.toml")
     request = checked(fields if priority is None else {**fields, "priority": priority})
+    caution(request, as_json)
     if local:
         return _here(request, store, plain_http, as_json)
     return _fleet(request, detach, as_json)
@@ -52,6 +57,19 @@ def checked(fields: Mapping[str, Any]) -> JobRequest:
     from distworker.service.payload import parse_request  # noqa: PLC0415
 
     return parse_request({"v": VERSION, **fields}, new_id=new_job_id(), created=time.time())
+
+
+def caution(request: JobRequest, as_json: bool) -> None:
+    """Say what may not have been meant, before anything is done about it."""
+    from distworker.service.payload import cautions  # noqa: PLC0415 - keeps --help quick
+
+    said = cautions(request)
+    for message in said[:CAUTIONS_SHOWN]:
+        if as_json:
+            click.echo(json.dumps({"event": "caution", "v": VERSION, "message": message}, ensure_ascii=False))
+        click.echo(f"caution: {message}", err=True)
+    if len(said) > CAUTIONS_SHOWN:
+        click.echo(f"caution: and {len(said) - CAUTIONS_SHOWN} more of this kind", err=True)
 
 
 def _fleet(request: JobRequest, detach: bool, as_json: bool) -> int:

@@ -129,12 +129,12 @@ class AddressPolicy:
 
     def refusal_of_name(self, host: str, port: int) -> str:
         """The same where a proxy resolves the name: only what is written as an address can be judged."""
-        address = _written(host)
-        if address is None:
-            name = f".{host.rstrip('.').lower()}"  # a final dot only says that the name is whole
-            local = name.endswith((".localhost", ".internal", ".local"))
-            return "a name of the inside" if local and not self.names(host, port) else ""
-        return self.refusal(host, port, address, lambda *_: ())
+        plain = host.rstrip(".").lower()  # `localhost.` is the same host
+        address = _written(plain)
+        if address is not None:
+            return self.refusal(plain, port, address, lambda *_: ())
+        local = plain == "localhost" or plain.endswith((".localhost", ".internal", ".local"))
+        return "a name of the inside" if local and not self.names(plain, port) else ""
 
 
 def inner(address: Address) -> Address:
@@ -164,17 +164,16 @@ def kind_of(address: Address) -> str:
     return "a private address" if inside else ""
 
 
-def _written(host: str) -> Address | None:
-    """The address that `host` spells, in the old ways too (`127.1`, `0x7f.1`, `2130706433`), which whoever
-    resolves it for us may know; None for a name.
-    """
-    plain = host.rstrip(".")
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(plain)
-    with contextlib.suppress(OSError, ValueError):
-        return ipaddress.IPv4Address(socket.inet_aton(plain))
-    return None
-
-
 def _is_literal(host: str, address: Address) -> bool:
     return host.strip("[]").lower() == str(address)
+
+
+def _written(host: str) -> Address | None:
+    """The address that `host` spells in any of the ways that resolvers take (`127.1`, `0x7f.1`,
+    `2130706433`); None for a name.
+    """
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.partition("%")[0])
+    with contextlib.suppress(OSError, UnicodeError):
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    return None

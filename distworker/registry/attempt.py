@@ -99,7 +99,13 @@ class Attempt:
         return header
 
     def _prove(self, credential: Credential, header: str) -> None:
-        """Before its first use a login is tried on ping, as `docker login` does, by one caller at a time."""
+        """Before its first use a login is tried on ping, as `docker login` does, by one caller at a time.
+
+        Also where the registry's way is known already: another caller may just be finding out that this
+        login is bad, and what is sent beside it would count as one more try.
+        """
+        if credential.fingerprint in self._auth.unjudged:
+            return
         with self._auth.proving(credential):
             if not self._auth.is_accepted(credential):
                 self._try_on_ping(credential, header)
@@ -121,6 +127,8 @@ class Attempt:
             raise self._auth.refused(credential, self._where)
         if status == 200:
             self._auth.accept(credential)
+        else:
+            self._auth.unjudged.add(credential.fingerprint)
 
     def _basic(self, credential: Credential) -> str:
         self._auth.check_not_refused(credential, self._where, ask=False)
@@ -143,7 +151,9 @@ class Attempt:
     def _made(self, chosen: Challenge, credential: Credential | None) -> str:
         """`Authorization` as `chosen` wants it."""
         if credential and chosen.scheme == "basic":
-            return self._basic(credential)
+            header = self._basic(credential)
+            self._prove(credential, header)
+            return header
         if credential and credential.registry_token:
             return credential.bearer(self._auth.registry)
         return self._tokens.token(chosen, self._needed, credential, self._used).header

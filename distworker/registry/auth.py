@@ -71,6 +71,7 @@ class Authenticator:
         self.wire = wire
         self.cache = cache or MemoryTokenCache(clock)
         self.get_only: set[str] = set()  # realms that do not know the POST form
+        self.unjudged: set[str] = set()  # fingerprints of logins that ping says neither yes nor no to
         self._logins = logins
         self._known: Challenge | None = None
         self._recalled = False

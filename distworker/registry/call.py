@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
@@ -98,15 +98,19 @@ class Reply:
     """What a server answered. Close it, or use it as a context manager; bodies are read raw and bounded."""
 
     def __init__(
-        self, response: requests.Response, url: str, where: faults.Where, secrets: tuple[str, ...] = ()
+        self,
+        response: requests.Response,
+        url: str,
+        where: faults.Where,
+        sent: Callable[[], Sequence[str]] = tuple,
     ) -> None:
+        self._sent = sent  # secrets of the request, which an error body may quote
         self.status = int(response.status_code)
         self.url = url
         self.origin: Origin = origin_of(url)
         self.where = where
         self._headers = response.headers
         self._raw: Any = response.raw
-        self._secrets = secrets  # sent with the request: what the server says may quote them
         self._problem: faults.Problem | None = None
         self._broken: TransferError | None = None
 
@@ -186,7 +190,7 @@ class Reply:
                 body = self.read(ERROR_BODY_MAX)
             except TransferError:
                 body = b""
-            self._problem = faults.read_problem(body, self._secrets)
+            self._problem = faults.read_problem(body, self._sent())
         return self._problem
 
     def error(self, reason: str = "") -> TransferError:
@@ -196,7 +200,7 @@ class Reply:
     def complaint(self, body: bytes) -> TransferError | None:
         """The error that an already read `body` spells although the status says that all is well."""
         problem = (
-            faults.read_problem(body, self._secrets)
+            faults.read_problem(body, self._sent())
             if b'"errors"' in body[:ERROR_BODY_MAX]
             else faults.Problem()
         )

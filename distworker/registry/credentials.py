@@ -15,15 +15,12 @@ import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from distworker.errors import ConfigInvalid, RealmRefused
 from distworker.registry.logins.files import PHASE, read_secret
 from distworker.registry.profiles import canonical_host
 from distworker.registry.urls import Origin
-
-#: Characters of the shortest secret that is looked for in what a server says.
-_SECRET_MIN: Final = 4
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -91,12 +88,6 @@ class Credential:
         """Tells two secrets apart without showing either; never leaves the process."""
         secret = "\0".join((self.username, self.password, self.identity_token, self.registry_token))
         return hashlib.sha256(secret.encode()).hexdigest()[:16]
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must not be seen where a server quotes what it was sent, each long enough to be found."""
-        found = (self.password, self.identity_token, self.registry_token)
-        return tuple(one for one in found if len(one) >= _SECRET_MIN)
 
     def _check(self, origin: Origin) -> None:
         if origin not in self.origins:
@@ -278,18 +269,6 @@ def _undefined(name: str) -> ConfigInvalid:
     return ConfigInvalid(
         f"credential {name!r} is not defined; name it in registries.toml", field="credential"
     )
-
-
-def secrets_in(authorization: str) -> tuple[str, ...]:
-    """What must not be seen of an `Authorization` value: all behind the scheme, and a password in it. One too
-    short to be found among other words is left out.
-    """
-    scheme, _, value = authorization.partition(" ")
-    found = [value]
-    if scheme.lower() == "basic":
-        with contextlib.suppress(ValueError):
-            found.append(base64.b64decode(value).decode().partition(":")[2])
-    return tuple(one for one in found if len(one) >= _SECRET_MIN)
 
 
 def is_text(value: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,7 +41,8 @@ from distworker.errors import (
     UploadSessionLost,
     clean,
 )
-from distworker.logs import MASK, redact
+from distworker.logs import redact
+from distworker.registry.echoes import hide
 from distworker.registry.urls import Origin
 from distworker.registry.waits import LIMIT_WAIT, THROTTLE_WAIT
 from distworker.retrying import parse_retry_after
@@ -54,6 +55,8 @@ TRANSIENT: Final = frozenset({408, 425, 429, 499, 500, 502, 503, 504, 520, 521, 
 #: What OpenSSL says when the other side does not speak TLS at all.
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
 _REASON_MAX: Final = 300
+#: Characters of it that are looked at at all.
+_WORDS_MAX: Final = 4096
 
 
 #: Statuses that mean the same in every phase (405: in those that write).
@@ -101,14 +104,14 @@ _NOBODY: Final[tuple[type[BaseException], ...]] = (ConnectionRefusedError,)
 #: Exceptions in the order in which they explain most, and what they mean.
 _CAUSES: Final[tuple[tuple[tuple[type[BaseException], ...], type[TransferError], str], ...]] = (
     (
-        _NO_SUCH_NAME,
-        Unavailable,
-        "the host name {name} cannot be resolved; check its spelling and this machine's DNS",
-    ),
-    (
         (urllib3.exceptions.ProxyError,),
         Unavailable,
         "the proxy for {address} does not answer or refuses; check `proxy` in registries.toml",
+    ),
+    (
+        _NO_SUCH_NAME,
+        Unavailable,
+        "the host name {name} cannot be resolved; check its spelling and this machine's DNS",
     ),
     (
         _NOBODY,
@@ -165,25 +168,24 @@ class Problem:
         return any(word in text for word in words)
 
 
-def read_problem(body: bytes, secrets: tuple[str, ...] = ()) -> Problem:
-    """The first error of an OCI error body, or whatever text there is; never raises.
-
-    `secrets`: what was sent with the request, masked where the server quotes it.
+def read_problem(body: bytes, sent: Sequence[str] = ()) -> Problem:
+    """The first error of an OCI error body, or whatever text there is; never raises. `sent`: secrets of the
+    request, which the server may quote.
     """
     text = body.decode("utf-8", "replace")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return Problem("", _foreign(_without_tags(text), secrets))
+        return Problem("", _foreign(_without_tags(text), sent))
     if not isinstance(document, dict):
-        return Problem("", _foreign(text, secrets))
+        return Problem("", _foreign(text, sent))
     errors = document.get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else document
     code = first.get("code")
     words = first.get("message") or first.get("details") or first.get("error") or first.get("detail") or ""
     return Problem(
-        clean(_masked(code, secrets), 60) if isinstance(code, str) else "",
-        _foreign(words if isinstance(words, str) else json.dumps(words), secrets),
+        clean(hide(code, sent), 60) if isinstance(code, str) else "",
+        _foreign(words if isinstance(words, str) else json.dumps(words), sent),
         text,
     )
 
@@ -204,7 +206,7 @@ def from_exception(
         if any(type(one) in causes for one in chain):
             words = sentence.format(address=origin.netloc, name=origin.host)
             # Nobody there who ever answered is a mistake in the request; who did answer will be back.
-            mistake = not known and causes in (_NO_SUCH_NAME, _NOBODY)
+            mistake = not known and any(type(one) in (*_NO_SUCH_NAME, *_NOBODY) for one in chain)
             return kind(f"{where}: {words}", retry=False if mistake else None, **where.fields)
     return Unavailable(f"{where}: the connection to {origin.netloc} broke", **where.fields)
 
@@ -362,14 +364,8 @@ def auth_required(where: Where) -> AuthRequired:
     )
 
 
-def _foreign(text: str, secrets: tuple[str, ...]) -> str:
-    return clean(redact(_masked(text, secrets)), _REASON_MAX)
-
-
-def _masked(text: str, secrets: tuple[str, ...]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, MASK)
-    return text
+def _foreign(text: str, sent: Sequence[str]) -> str:
+    return clean(redact(hide(text[:_WORDS_MAX], sent)), _REASON_MAX)
 
 
 def _without_tags(text: str) -> str:

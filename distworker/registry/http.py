@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import requests
@@ -35,8 +36,9 @@ from distworker.registry.budget import BudgetGauge
 from distworker.registry.call import NETWORK_ERRORS, Call, Reply, SentBody
 from distworker.registry.challenge import Challenge, parse
 from distworker.registry.circuit import Circuit
-from distworker.registry.credentials import Credential, secrets_in
+from distworker.registry.credentials import Credential
 from distworker.registry.dialer import Dialer
+from distworker.registry.echoes import secrets_sent
 from distworker.registry.faults import TRANSIENT, Where
 from distworker.registry.realms import refused
 from distworker.registry.tokencache import TokenCache
@@ -170,9 +172,7 @@ class HTTP:
 
         def run() -> Reply:
             try:
-                reply = self._once(call, call.url, dict(call.headers))
-                # A form holds an identity token, which the answer may quote.
-                return self._raise_transient(reply.quiet() if call.body else reply)
+                return self._raise_transient(self._once(call, call.url, dict(call.headers)))
             except AddressRefused as error:
                 raise RealmRefused(error.message, **where.fields) from None
 
@@ -309,7 +309,7 @@ class HTTP:
                 proxies=self._dialer.proxies,
             )
             self._note(origin_of(url), int(response.status_code))
-            return Reply(response, url, call.where, secrets_in(headers.get("Authorization", "")))
+            return Reply(response, url, call.where, partial(secrets_sent, headers, url, body))
         except (AddressRefused, ProtocolError) as error:  # of the door, and of what came in
             fault = type(error)(f"{call.where}: {error.message}", **call.where.fields)
         except DistworkerError:

@@ -31,6 +31,7 @@ from distworker.registry.mirrors import Mirrors, Resting
 from distworker.registry.places import Site
 from distworker.registry.profiles import HostProfile, canonical_host, endpoint, trusted_realms
 from distworker.registry.providers import quirks_of
+from distworker.registry.sharedlocks import VaultLocks
 from distworker.registry.sharedtokens import SharedTokenCache, Vault
 from distworker.registry.subjects import LocalLocks, SubjectLocks
 from distworker.registry.tokencache import MemoryTokenCache, TokenCache
@@ -49,7 +50,7 @@ class RegistryPool:
     `policy`: what any registry's connections may reach besides public addresses. `trust_named`: every
     registry asked for by `client` may be private, because whoever names it is the operator (a local run).
     `learned`: where facts about registries are remembered, one memory for all clients if not given.
-    `locks`: who may change the list of referrers of one subject, this process alone if not given.
+    `locks`: who may change the list of referrers of one subject, if not given the vault or this process.
     `files`: which files of other tools say more; a server that they or a profile name as a mirror may be
     private too.
     `vault`: where tokens and refused logins are shared with other processes; without one they stay here.
@@ -77,7 +78,7 @@ class RegistryPool:
     ) -> None:
         self._aws = dict(aws or {})
         self._learned: Facts = MemoryFacts() if learned is None else learned
-        self._locks: SubjectLocks = locks or LocalLocks()
+        self._locks: SubjectLocks = locks or (VaultLocks(vault, clock=clock) if vault else LocalLocks())
         self._policy = policy or AddressPolicy()
         self._trust_named = trust_named
         self._wires = wires

@@ -14,6 +14,7 @@ from distworker.registry import faults, realms, tokens
 from distworker.registry.auth import Authenticator
 from distworker.registry.challenge import Challenge
 from distworker.registry.credentials import Credential
+from distworker.registry.echoes import secrets_sent
 from distworker.registry.faults import Where
 from distworker.registry.scopes import Scope
 from distworker.registry.tokencache import TokenKey
@@ -33,6 +34,7 @@ class TokenFetch:
         self._where = where
         self._requests = 0
         self._granted = False
+        self._sent: tuple[str, ...] = ()
         self._asked: tuple[str, str, tuple[Scope, ...]] | None = None
 
     def may_ask(self, chosen: Challenge, needed: tuple[Scope, ...]) -> bool:
@@ -97,6 +99,7 @@ class TokenFetch:
 
     def _send(self, request: TokenRequest) -> tuple[int, bytes]:
         self._requests += 1
+        self._sent = secrets_sent(request.headers, request.url, request.body)
         return self._auth.wire.send(request, self._where)
 
     def _read(self, status: int, body: bytes, key: TokenKey, credential: Credential | None) -> Token:
@@ -124,7 +127,7 @@ class TokenFetch:
             return self._auth.refused(credential, self._where)
         if status == 403:
             return denied(self._where)
-        said = faults.read_problem(body, credential.secrets if credential else ())
+        said = faults.read_problem(body, self._sent)
         host = origin_of(key.realm).netloc
         return ProtocolError(
             f"{self._where}: the token server {host} answered {status}; {said.code} {said.text}".rstrip("; "),

@@ -99,3 +99,7 @@ LAG_WAITS: Final = (1.0, 2.0, 4.0, 8.0)
 LAG_DELAY: Final = 15.0
 #: Rounds of read, merge and write of one fallback tag for referrers before others win.
 MERGES_MAX: Final = 5
+#: Seconds one worker may hold the list of one subject's referrers, and between two looks of those who wait:
+#: a few small requests, each with its patience.
+SUBJECT_TURN: Final = 30.0
+SUBJECT_POLL: Final = 0.1

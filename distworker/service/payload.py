@@ -92,6 +92,13 @@ def _pairs(payload: Mapping[str, Any], kind: str) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
+def cautions(request: JobRequest) -> tuple[str, ...]:
+    """Sentences for a person about references that are valid but may not be what was meant, each once."""
+    places = (place for pair in request.pairs for place in (pair.source, pair.destination))
+    references = (Reference(place.host, place.repository, tag=place.tag) for place in places)
+    return tuple(dict.fromkeys(said for reference in references for said in reference.cautions()))
+
+
 def same_images(one: Pair, other: Pair) -> bool:
     """Whether two pairs for one tag ask for the same; otherwise chance decides what the tag ends as."""
     return (one.source, one.platforms) == (other.source, other.platforms)

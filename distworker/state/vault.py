@@ -18,15 +18,14 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from distworker.errors import DistworkerError
 from distworker.state.connection import Connection
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 #: Seconds Redis is left alone after it failed: a server that hangs costs many seconds for each question.
 AWAY: Final = 30.0
@@ -49,7 +48,7 @@ class RedisVault:
         self._away_until = float("-inf")
         self._told = False
         self._names = _drawn(secret, b"distworker vault: names")
-        self._values = AESGCM(_drawn(secret, b"distworker vault: values"))
+        self._key = _drawn(secret, b"distworker vault: values")
 
     def read(self, name: str) -> tuple[bytes, float] | None:
         """The value and the seconds it has left; None when there is none."""
@@ -111,6 +110,13 @@ class RedisVault:
         return found
 
     # --- secrecy ------------------------------------------------------------------------------------------
+    @cached_property
+    def _values(self) -> AESGCM:
+        # 8 MiB of a worker's memory, which one that moves between open registries never needs.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
+        return AESGCM(self._key)
+
     def _mark(self, name: str) -> str:
         return hmac.new(self._names, name.encode(), hashlib.sha256).hexdigest()
 
@@ -120,6 +126,8 @@ class RedisVault:
 
     def _opened(self, name: str, text: str) -> bytes | None:
         """None for what this fleet did not write under this name."""
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see `_values`
+
         with contextlib.suppress(ValueError, InvalidTag):
             sealed = base64.b64decode(text, validate=True)
             return self._values.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode())
@@ -127,4 +135,5 @@ class RedisVault:
 
 
 def _drawn(secret: str, purpose: bytes) -> bytes:
-    return HKDF(SHA256(), length=32, salt=None, info=purpose).derive(secret.encode())
+    """A key of its own for each purpose (HMAC as a PRF, as in the first block of RFC 5869's expansion)."""
+    return hmac.new(secret.encode(), purpose + b"\x01", hashlib.sha256).digest()

@@ -1,12 +1,13 @@
 """Typed errors under test: raised exactly, with their fields, and without a secret in anything they show.
 
-Everything secret in the tests of the registry room is spelled with `SECRET` in it.
+Everything secret in the tests is spelled with `SECRET` in it; a fixture watches over all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 import traceback
 from collections.abc import Iterable, Iterator
 
@@ -15,6 +16,8 @@ import pytest
 from distworker.errors import DistworkerError, from_dict
 
 MARK = "SECRET"
+#: The mark in a value; `…_SECRET_KEY` and `…_SECRET` are names of settings.
+MARKED = re.compile(rf"(?<!_){MARK}(?!_)")
 
 
 def texts(error: BaseException) -> Iterable[str]:

@@ -94,4 +94,5 @@ def _seconds(value: Any) -> float:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         value = int(value)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return min(float(value), LIFE_MAX) if number and value > 0 else 0.0
+    # The smaller one first: an integer may be larger than any float.
+    return float(min(value, LIFE_MAX)) if number and value > 0 else 0.0

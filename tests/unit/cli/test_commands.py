@@ -102,6 +102,30 @@ def test_copy_creates_a_job_of_what_was_written(run: Command, fleet: Fleet) -> N
     assert "images  1: 1 done, 0 unchanged, 0 failed" in ran.out
 
 
+def test_a_reference_that_may_not_be_meant_is_told(run: Command, fleet: Fleet) -> None:
+    """`localhost:5000` without a repository is an image of Docker Hub; docker never tells."""
+    fleet(FakeJobs(ONE_DONE, [closed(1)]))
+
+    ran = run("copy", "localhost:5000", "dst.example/a")
+    machine = run("copy", "--json", "localhost:5000", "dst.example/a")
+
+    assert ran.err.count("caution: localhost:5000 was read as the Docker Hub image localhost") == 1
+    assert [event["event"] for event in machine.events][:2] == ["caution", "job"]
+    assert "localhost:5000/repository" in machine.events[0]["message"]
+
+
+def test_many_cautions_are_cut_short(run: Command, fleet: Fleet, tmp_path: Path) -> None:
+    """A long list with one slip in every line stays readable."""
+    fleet(FakeJobs(ONE_DONE, [closed(1)]))
+    pairs = "".join(f"  - {{source: 'r{n}.example:5000', destination: dst.example/a{n}}}\n" for n in range(7))
+    (tmp_path / "images.yaml").write_text(f"version: 1\npairs:\n{pairs}")
+
+    ran = run("migrate", str(tmp_path / "images.yaml"))
+
+    assert ran.err.count("was read as the Docker Hub image") == 5
+    assert "caution: and 2 more of this kind" in ran.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "source", "destination"),
     [

@@ -134,16 +134,23 @@ def test_an_entry_that_says_less_than_host_and_port_is_refused(text: str) -> Non
     assert info.value.fields["field"] == "allow_hosts"
 
 
-@pytest.mark.parametrize("name", ["localhost", "a.localhost", "metadata.google.internal", "printer.local"])
+@pytest.mark.parametrize(
+    "name",
+    ["localhost", "a.localhost", "metadata.google.internal", "printer.local", "LOCALHOST", "localhost."],
+)
 def test_behind_a_proxy_inner_names_are_closed(name: str) -> None:
     """The proxy would resolve them on its side of the wall."""
     assert AddressPolicy().refusal_of_name(name, 443) == "a name of the inside"
-    assert AddressPolicy((Allowed.parse(f"{name}:443"),)).refusal_of_name(name, 443) == ""
+    named = AddressPolicy((Allowed.parse(f"{name.rstrip('.')}:443"),))
+    assert named.refusal_of_name(name, 443) == ""
 
 
 def test_behind_a_proxy_addresses_are_judged_and_names_are_the_proxys() -> None:
     """What is written as an address needs no name server to be judged."""
     assert AddressPolicy().refusal_of_name("10.0.0.1", 443) == "a private address"
+    for spelling in ("127.1", "0x7f.1", "2130706433", "0177.1", "127.0.0.1.", "::1", "::ffff:7f00:1"):
+        assert AddressPolicy().refusal_of_name(spelling, 443) == "this machine itself", spelling
+    assert AddressPolicy().refusal_of_name("fe80::1%eth0", 443) == "a link-local address"
     assert AddressPolicy().refusal_of_name("44.0.0.1", 443) == ""
     assert AddressPolicy().refusal_of_name("reg.example", 443) == ""
 

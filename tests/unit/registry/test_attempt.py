@@ -339,6 +339,21 @@ def test_a_basic_login_is_proven_once() -> None:
     assert outside.pinged == [header]
 
 
+def test_a_known_way_does_not_spare_a_basic_login_its_proof() -> None:
+    """While one caller finds out that a login is bad, or another process told how this registry wants it, the
+    next caller's request does not carry the login as well: each time would count as a try.
+    """
+    # Given a registry that is known to want Basic, and a bad login that nobody tried yet
+    outside = Outside(pings=[(401, BASIC)])
+    outside.auth.remember(BASIC[0])
+    # When two requests want to log in before they are asked to
+    for _ in range(2):
+        with pytest.raises(Unauthorized):
+            outside.attempt().header()
+    # Then it was tried once, on ping
+    assert len(outside.pinged) == 1
+
+
 def test_without_a_login_nothing_is_sent_to_a_registry_that_wants_basic() -> None:
     """Nor is a token asked for: there may be things that anybody may read."""
     outside = Outside()
@@ -363,11 +378,13 @@ def test_a_basic_login_gone_bad_is_found_out() -> None:
 
 
 def test_a_ping_that_wants_bearer_or_fails_does_not_judge_basic() -> None:
-    """Only a 401 to Basic itself is a bad login."""
+    """Only a 401 to Basic itself is a bad login; a ping that does not say is asked once."""
     for ping in ((401, bearer()), (404, []), (403, [])):
         outside = Outside(pings=[ping])
         assert outside.attempt().answer(BASIC).startswith("Basic ")
         assert outside.attempt().answer(BASIC).startswith("Basic ")
+        assert outside.attempt().header().startswith("Basic ")
+        assert len(outside.pinged) == 1
 
 
 def test_a_made_basic_login_that_is_over_before_its_first_use_is_made_again() -> None:

@@ -111,3 +111,26 @@ def test_real_names_and_sockets_are_used_where_nothing_else_is_given() -> None:
         assert made.gettimeout() == 7.0
         assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         made.close()
+
+
+def test_the_system_resolves_the_name_that_was_asked_for() -> None:
+    """And no other: without a name the system would answer with this machine itself."""
+    assert {target[1][:2] for target in SystemWires().resolve("192.0.2.1", 443)} == {("192.0.2.1", 443)}
+
+
+def test_the_services_own_servers_are_resolved_for_their_port() -> None:
+    """As they would be connected to."""
+    asked: list[tuple[str, int]] = []
+
+    class Asked(FakeWires):
+        """Notes the port as well."""
+
+        def resolve(self, host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+            """As the fake does."""
+            asked.append((host, port))
+            return [(socket.AF_INET, ("10.0.0.9", port))]
+
+    door = Door(AddressPolicy((WHOLE,), frozenset({("redis.inner", 6379)})), wires=Asked())
+    with pytest.raises(AddressRefused, match="a server of this service"):
+        door.open("guess.example", 6379, 1.0)
+    assert asked == [("guess.example", 6379), ("redis.inner", 6379)]

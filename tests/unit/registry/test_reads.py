@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from collections.abc import Callable
@@ -10,13 +11,16 @@ import pytest
 
 from distworker.digest import Digest
 from distworker.errors import (
+    AuthRequired,
     BlobUnknown,
     DigestMismatch,
     InternalError,
     ManifestUnknown,
+    Unavailable,
 )
 from distworker.mediatypes import OCI_MANIFEST
-from tests.fakes.registry_server import Twist
+from tests.fakes.registry_server import Answer, Twist
+from tests.fakes.registry_token import FakeTokenServer
 from tests.unit.registry.conftest import Rig, fails
 
 RigMaker = Callable[..., Rig]
@@ -95,3 +99,54 @@ def test_a_missing_blob_is_known_before_anything_is_prepared(rig: RigMaker) -> N
     r = holding(rig)
     with fails(BlobUnknown, status=404), r.client.read_blob("a/b", Digest.of(b"gone"), 4):
         pytest.fail("the context was entered")
+
+
+def test_presence_is_asked_with_pull_only(rig: RigMaker) -> None:
+    """One HEAD, with a token for reading this repository and nothing more."""
+    tokens = FakeTokenServer({"me": "SECRET-PASSWORD"})
+    r = holding(rig, tokens=tokens, login=("me", "SECRET-PASSWORD"))
+    assert r.client.has_blob("a/b", DIGEST, len(DATA))
+    (asked,) = [dict(one.parameters)["scope"] for one in tokens.seen]
+    assert asked == "repository:a/b:pull"
+    assert {one.method for one in r.fake.seen} == {"HEAD"}
+
+
+def test_a_fault_while_presence_is_asked_says_where(rig: RigMaker) -> None:
+    """Phase, repository and digest."""
+    r = holding(rig)
+    r.fake.always("HEAD", "/blobs/", Answer(502))
+    with fails(Unavailable, phase="head blob", repository="a/b", reference=str(DIGEST)):
+        r.client.has_blob("a/b", DIGEST)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_refusal_of_presence_by_the_registry_itself_is_a_no(rig: RigMaker, status: int) -> None:
+    """Only a storage host's refusal is unclear, and only that is looked into."""
+    r = holding(rig)
+    r.fake.always("HEAD", "/blobs/", Answer(status, {"WWW-Authenticate": 'Basic realm="x"'}))
+    with contextlib.suppress(AuthRequired):
+        assert not r.client.has_blob("a/b", DIGEST)
+    assert {one.method for one in r.fake.seen} == {"HEAD"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "size", "there"),
+    [
+        (Answer(200, {}, DATA), len(DATA), True),
+        (Answer(200, {}, DATA), 7, False),
+        (Answer(206, {"Content-Range": f"bytes 0-0/{len(DATA)}"}, b"x"), len(DATA), True),
+        (Answer(206, {"Content-Range": f"bytes 0-0/{len(DATA)}"}, b"x"), 7, False),
+        (Answer(206, {"Content-Range": "bytes 0-0/*"}, b"x"), 7, True),
+        (Answer(206, {}, b"x"), 7, True),
+        (Answer(416), len(DATA), False),
+        (Answer(416), 0, True),
+        (Answer(404), len(DATA), False),
+    ],
+)
+def test_without_head_the_first_byte_tells(rig: RigMaker, answer: Answer, size: int, there: bool) -> None:
+    """A registry that does no HEAD is asked for one byte; what that says of the size counts."""
+    r = holding(rig)
+    r.fake.always("HEAD", "/blobs/", Answer(405))
+    r.fake.always("GET", "/blobs/", answer)
+    assert r.client.has_blob("a/b", DIGEST, size) is there
+    assert [one.headers.get("Range") for one in r.fake.seen] == [None, "bytes=0-0"]

@@ -103,8 +103,7 @@ def test_pauses_grow_with_what_was_spent(monkeypatch: pytest.MonkeyPatch) -> Non
     asked: list[int] = []
     monkeypatch.setattr(type(BACKOFF), "delay", lambda self, attempt: float(asked.append(attempt) or 0))
     budget = Budget(SIZE, Clock())
-    budget.pause(BROKEN)
-    budget.pause(BROKEN)
+    assert budget.pause(BROKEN) == budget.pause(BROKEN) == 0.0
     budget.progress(FREE_RECONNECT_BYTES)
-    budget.pause(BROKEN)
+    assert budget.pause(BROKEN) == 0.0
     assert asked == [1, 2, 1]

@@ -426,12 +426,14 @@ def test_a_configured_proxy_is_used(serve: Serve, pool: Pool) -> None:
     assert [one.headers["Host"] for one in proxy.seen] == ["far.example"]
 
 
-def test_a_proxy_that_is_down_is_told_apart(pool: Pool) -> None:
-    """Without its address, which may hold a password."""
-    proxied = pool("far.example", plain_http=True, proxy="http://me:SECRET@127.0.0.1:9")
+@pytest.mark.parametrize("place", ["127.0.0.1:9", "no-such-proxy.invalid:3128"])
+def test_a_proxy_that_is_down_is_told_apart(pool: Pool, place: str) -> None:
+    """Without its address, which may hold a password; one that never answered is a mistake, not an outage."""
+    proxied = pool("far.example", plain_http=True, proxy=f"http://me:SECRET@{place}")
     with fails(Unavailable) as caught:
         proxied.client("far.example").ping()
-    assert "proxy" in caught[0].message
+    assert "the proxy for far.example" in caught[0].message
+    assert caught[0].retry is False
 
 
 # Newer Pythons warn of any fork beside threads; prefork workers do it all the same.

@@ -408,3 +408,65 @@ def test_certificates_and_mirrors_that_cannot_be_meant_are_refused(
     _write(place / "config/registries.toml", f'["a.example"]\n{table}\n')
     with pytest.raises(ConfigInvalid, match=rf"registries\.toml: \[a\.example\] .*{words}"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a.example:9000,10.1.0.0/16:443", ("a.example:9000", "10.1.0.0/16:443")),
+        (" a.example:1  b.example:2, ", ("a.example:1", "b.example:2")),
+        ('["a.example:1", "b.example:2"]', ("a.example:1", "b.example:2")),
+        ("[::1]:443,[fd00::1]:443", ("[::1]:443", "[fd00::1]:443")),
+        ("[]", ()),
+        ("", ()),
+    ],
+)
+def test_a_list_in_a_variable_has_commas_spaces_or_json(
+    text: str, values: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody should have to quote JSON through a shell, a unit file and a chart."""
+    monkeypatch.setenv("DISTWORKER_ALLOW_HOSTS", text)
+    config = load()
+    assert config.settings.allow_hosts == values
+    assert config.origins["allow_hosts"] == "environment DISTWORKER_ALLOW_HOSTS"
+
+
+@pytest.mark.parametrize("text", ['["a"', '[1, "a"]'])
+def test_a_broken_json_list_is_refused_with_its_variable(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never taken for the name of a file."""
+    monkeypatch.setenv("DISTWORKER_AUTH_FILES", text)
+    with pytest.raises(ConfigInvalid, match="environment DISTWORKER_AUTH_FILES: auth_files: not a JSON list"):
+        load()
+
+
+def test_a_key_in_the_wrong_file_is_sent_to_the_right_one(place: Path) -> None:
+    """Both files are about registries, so this happens."""
+    with pytest.raises(ConfigInvalid, match=r"mirrors: belongs into registries\.toml, below the registry"):
+        load(_write(place / "a.toml", "mirrors = ['m.example']"))
+    (place / "a.toml").write_text(f"registries = '{place / 'r.toml'}'\n")
+    _write(place / "r.toml", "['reg.example']\nallow_hosts = ['a.example:1']\n")
+    with pytest.raises(ConfigInvalid, match=r"\[reg.example\] allow_hosts: belongs into distworker.toml"):
+        load(place / "a.toml")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("mirrors = 'm.example'", "mirrors: should be a list, such as"),
+        ("token_realms = ['https://auth.example/token']", "token_realms.0: expected host or host:port"),
+    ],
+)
+def test_a_list_of_hosts_says_what_it_wants(place: Path, line: str, said: str) -> None:
+    """In words of the file, not of Python."""
+    _write(place / "r.toml", f"['reg.example']\n{line}\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        load(_write(place / "a.toml", f"registries = '{place / 'r.toml'}'\n"))
+    assert said in caught.value.message
+
+
+def test_a_list_is_shown_as_it_may_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`distworker doctor` shows no brackets of Python; an empty list is empty."""
+    monkeypatch.setenv("DISTWORKER_ALLOW_HOSTS", "a.example:1,b.example:2")
+    rows = {key: value for key, value, _ in load().rows()}
+    assert rows["allow_hosts"] == "a.example:1, b.example:2"
+    assert rows["auth_files"] == ""

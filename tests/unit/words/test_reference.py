@@ -226,6 +226,7 @@ def test_a_host_mistaken_for_a_name_is_pointed_out() -> None:
     assert "localhost:5000/repository" in Reference.parse("localhost:5000").cautions()[0]
     assert Reference.parse("test.com:5000").cautions()
     assert Reference.parse("alpine:3").cautions() == ()
+    assert Reference.parse("team/my.app:5").cautions() == ()
     assert Reference.parse("localhost:5000/app:1").cautions() == ()
 
 

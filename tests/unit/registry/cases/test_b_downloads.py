@@ -934,3 +934,13 @@ def test_b_memory_stays_flat(world: World) -> None:
     # Then only chunks were held, the fake registry's own included
     assert came == size
     assert peak < 8 * MIB
+
+
+def test_b05_resume_of_a_blob_whose_total_is_not_told(stored: World) -> None:
+    """`*` in the place of the total is a right answer, and is gone on with (RFC 9110, 14.4)."""
+    # Given a registry that does not say how large the whole is
+    rest = Answer(206, {"Content-Range": f"bytes 20000-{END}/*"}, REST)
+    stored.reg.on("GET", "/blobs/", Twist(cut=20_000), rest)
+    # When the blob is read, Then that answer is used
+    assert read(stored.client(chunk=1000)) == DATA
+    assert ranges(stored.reg) == ["", "bytes=20000-"]

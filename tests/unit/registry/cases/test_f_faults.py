@@ -413,6 +413,30 @@ def spoil_login(world: World) -> Callable[[Client], object]:
     return get_token
 
 
+def spoil_echo(world: World) -> Callable[[Client], object]:
+    """Quotes the bare password, as word and as code, with nothing that marks it."""
+    world.reg.user, world.reg.password = LOGIN
+    body = b'{"errors":[{"code":"NO_SECRET-PASSWORD","message":"what is this SECRET\\u002dPASSWORD?"}]}'
+    world.reg.always("GET", "/manifests/", Answer(403, {}, body))
+    return get_token
+
+
+def spoil_token_echo(world: World) -> Callable[[Client], object]:
+    """The same by the token server, with a status that is no refusal of the login."""
+    world.reg.tokens = world.auth
+    world.auth.always("GET", "/token", Answer(404, {}, b"nobody has SECRET-PASSWORD here"))
+    return get_token
+
+
+def spoil_bearer_echo(world: World) -> Callable[[Client], object]:
+    """The same with a token."""
+    world.reg.tokens = world.auth
+    world.auth.issue = lambda granted: {"token": "SECRETTOKEN"}  # type: ignore[method-assign]
+    world.reg.on("GET", "/v2/", Twist())
+    world.reg.always("GET", "/v2/", Answer(400, {}, b"your SECRETTOKEN is odd"))
+    return get_token
+
+
 def spoil_realm(world: World) -> Callable[[Client], object]:
     challenge = 'Bearer realm="https://me:SECRET-PASSWORD@evil.example/t?sig=SECRET-SIG",service="s"'
     world.reg.always("GET", "/v2/", Answer(401, {"WWW-Authenticate": challenge}))
@@ -426,7 +450,11 @@ def spoil_connection(world: World) -> Callable[[Client], object]:
 
 
 @pytest.mark.parametrize(
-    "spoil", [spoil_redirect, spoil_location, spoil_token, spoil_login, spoil_realm, spoil_connection]
+    "spoil",
+    [
+        *(spoil_redirect, spoil_location, spoil_token, spoil_login, spoil_realm, spoil_connection),
+        *(spoil_echo, spoil_token_echo, spoil_bearer_echo),
+    ],
 )
 def test_f04_secrets_nowhere(
     world: World, spoil: Callable[[World], Callable[[Client], object]], caplog: pytest.LogCaptureFixture

@@ -33,6 +33,7 @@ from distworker.registry.referrers import fallback_tag
 from tests.fakes.meddle import meddle
 from tests.fakes.registry import FakeRegistry, error
 from tests.fakes.registry_server import PASS, Answer, Seen, Twist
+from tests.fakes.vault import MemoryVault
 from tests.fakes.world import World
 
 NAME = "team/app"
@@ -331,12 +332,21 @@ def test_p03_something_else_than_an_index_is_reported(
     assert world.reg.tag_lists[NAME] == {TAG: there}
 
 
-@pytest.mark.parametrize("clients", [1, 2], ids=["one client", "two clients of a pool"])
-def test_p03_two_concurrent_pushes_lose_nothing(world: World, clients: int) -> None:
-    """Read, merge and write happen one at a time for one subject."""
-    # Given two threads that push eight referrers of one subject
-    pool = world.pool(logins={"reg.example": ("me", "SECRET-PASSWORD")})
-    made = [pool.client("reg.example", "reg.example" if number % clients else "") for number in range(8)]
+@pytest.mark.parametrize(
+    ("workers", "clients"),
+    [(1, 1), (1, 2), (2, 1)],
+    ids=["one client", "two clients of a pool", "two workers"],
+)
+def test_p03_two_concurrent_pushes_lose_nothing(world: World, workers: int, clients: int) -> None:
+    """Read, merge and write happen one at a time for one subject, in a process and in the fleet."""
+    # Given threads of one or two workers that push eight referrers of one subject
+    vault = MemoryVault(world.clock) if workers > 1 else None
+    login = {"reg.example": ("me", "SECRET-PASSWORD")}
+    pools = [world.pool(logins=login, vault=vault) for _ in range(workers)]
+    made = [
+        pools[number % workers].client("reg.example", "reg.example" if number % clients else "")
+        for number in range(8)
+    ]
     manifests = [referring(world, number) for number in range(8)]
     start, failures = threading.Barrier(8), []
 

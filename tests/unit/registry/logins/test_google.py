@@ -98,7 +98,7 @@ def test_a_token_is_kept_for_four_fifths_of_its_life(town: Town, google: FakeGoo
     assert mine.open(HOST, HOST).password == "SECRET-GOOGLE-2"
 
 
-@pytest.mark.parametrize("life", [None, 0, -5, "soon", True, {"x": 1}, 10**12, "3600"])
+@pytest.mark.parametrize("life", [None, 0, -5, "soon", True, {"x": 1}, 10**12, 10**400, "3600"])
 def test_a_life_that_makes_no_sense_is_an_hour_or_a_day(
     town: Town, google: FakeGoogle, key_file: Path, life: Any
 ) -> None:
