@@ -144,7 +144,7 @@ def _entries(path: Path) -> Iterable[Entry]:
 
 
 def _entry(table: Table) -> Entry:
-    table.ignore_others(_ENTRY)
+    table.ignore_others(_ENTRY, guards=("blocked",))
     location = _place(table, "location")
     prefix = _place(table, "prefix", wildcard=True) or location
     if not prefix:

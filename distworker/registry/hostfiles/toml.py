@@ -7,6 +7,7 @@ than an operator believes. Nothing here knows which keys there are.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import tomllib
 from collections.abc import Collection, Mapping
@@ -79,9 +80,14 @@ class Table:
         place = f"{self.place} {key}".strip()
         return [Table(self.path, one, f"{place} {number}:") for number, one in enumerate(value, 1)]
 
-    def ignore_others(self, known: Collection[str]) -> None:
-        """Tell once of each key that is not `known`."""
+    def ignore_others(self, known: Collection[str], guards: Collection[str] = ()) -> None:
+        """Tell once of each key that is not `known`. One that looks like a misspelt guard (`blockd`) is a
+        failure: leaving it alone would open what somebody closed.
+        """
         for key in self.values:
+            meant = [] if key in known else difflib.get_close_matches(key.lower(), guards, n=1, cutoff=0.8)
+            if meant:
+                raise self.wrong(key, f"unknown key; did you mean {meant[0]}?")
             if key not in known and (str(self.path), key) not in _TOLD:
                 _TOLD.add((str(self.path), key))
                 log.warning("%s: %s: this key means nothing here and is left alone", self.path, key)

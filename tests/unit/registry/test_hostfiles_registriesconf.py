@@ -226,3 +226,10 @@ def test_what_is_said_for_other_tools_is_left_alone(read: Read, caplog: pytest.L
     assert conf.find("docker.io", "library/app") is None
     told = [record.getMessage().split(": ")[1] for record in caplog.records]
     assert told == ["new-thing", "new-too"]
+
+
+@pytest.mark.parametrize("key", ["blockd", "Blocked", "blocked_"])
+def test_a_misspelt_block_is_not_left_alone(read: Read, key: str) -> None:
+    """The registry would stay open that somebody meant to close."""
+    with pytest.raises(ConfigInvalid, match=rf"{key}: unknown key; did you mean blocked\?"):
+        read(f'[[registry]]\nprefix = "r.example"\n{key} = true\n')
