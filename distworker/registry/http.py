@@ -172,9 +172,7 @@ class HTTP:
 
         def run() -> Reply:
             try:
-                reply = self._once(call, call.url, dict(call.headers))
-                # A form holds an identity token, which the answer may quote.
-                return self._raise_transient(reply.quiet() if call.body else reply)
+                return self._raise_transient(self._once(call, call.url, dict(call.headers)))
             except AddressRefused as error:
                 raise RealmRefused(error.message, **where.fields) from None
 
