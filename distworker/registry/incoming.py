@@ -95,8 +95,13 @@ class GuardedResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(self._guard)
 
     def begin(self) -> None:
-        """Read the head."""
+        """Read the head, past those that only announce it (RFC 8297, RFC 2518); all of them together are
+        bounded as one.
+        """
         super().begin()
+        while 100 < self.status < 200 and self.status != http.client.SWITCHING_PROTOCOLS:
+            self.headers = None  # type: ignore[assignment]
+            super().begin()
         self._guard.head_ended()
 
     # Two of http.client's own steps, which read lines for as long as the server sends some fast enough.

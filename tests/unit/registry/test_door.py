@@ -238,6 +238,25 @@ def test_a_head_without_end_is_cut_off() -> None:
     assert "headers exceed" in caught[0].message
 
 
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "early", [EARLY, b"HTTP/1.1 102 Processing\r\n\r\n" * 3, b"HTTP/1.1 100 Continue\r\n\r\n"]
+)
+def test_an_answer_may_be_announced(early: bytes) -> None:
+    """What comes before the final answer is not it, and does not stand in the way of the next one."""
+    final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with Raw(early + final, b"") as server, client_of(server) as client:
+        client.ping()
+
+
+def test_announcements_without_end_are_cut_off() -> None:
+    """They are a part of the head, which is bounded."""
+    with Raw(b"", EARLY * 100) as server, client_of(server) as client, fails(ProtocolError):
+        client.ping()
+
+
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
 

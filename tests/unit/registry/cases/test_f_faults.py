@@ -225,7 +225,7 @@ def prepared(world: World, phase: str) -> tuple[Client, Callable[[Client], objec
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 522])
+@pytest.mark.parametrize("status", [408, 425, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524])
 def test_f02_transient_matrix_of_statuses(world: World, phase: str, status: int) -> None:
     """One such answer in any phase costs a moment and nothing else."""
     # Given a server that fails once in this phase
@@ -335,6 +335,8 @@ GET, PUT, TAGS, POST = "get manifest", "put manifest", "list tags", "start uploa
         (GET, 403, b"", Denied, False),
         (POST, 405, said("UNSUPPORTED"), Denied, False),
         (GET, 406, said("UNSUPPORTED"), ProtocolError, False),
+        *((GET, status, b"", ProtocolError, False) for status in (400, 409, 410, 411, 414, 415, 422, 431)),
+        *((GET, status, b"", ProtocolError, False) for status in (402, 418, 501, 505, 599)),
         (POST, 507, b"", Quota, False),
         (POST, 403, said("DENIED", "the quota is used up"), Quota, False),
         (PUT, 412, said("PRECONDITION", "exceeds the storage quota"), Quota, False),
