@@ -25,8 +25,9 @@ LEFT_OUT = shutil.ignore_patterns(
 )
 UNIT = "tests/unit/registry"
 READS = (f"{UNIT}/cases/test_b_*.py", f"{UNIT}/test_reads*.py", f"{UNIT}/test_resume*.py")
-#: The quick ones: cases U and P wait for broken connections, and a module takes half an hour with them.
 WRITES = (
+    f"{UNIT}/cases/test_u_*.py",
+    f"{UNIT}/cases/test_p_*.py",
     f"{UNIT}/test_writes*.py",
     f"{UNIT}/test_ways.py",
     f"{UNIT}/test_outcomes.py",
