@@ -79,7 +79,10 @@ class Ways:
 
     def chunk(self, least: int) -> int:
         """Bytes of one chunk; `least` is what the registry asks for (OCI-Chunk-Min-Length)."""
-        known = self._number("chunk_bytes") or self._quirks().chunk_bytes
+        own = self._quirks().chunk_bytes
+        found = self._number("chunk_bytes")
+        # Facts are shared: one byte a chunk, from whomever, would be a request for each byte of a layer.
+        known = max(found, min(own, CHUNK_FLOOR)) if found else own
         return min(max(known, least), CHUNK_CEILING)
 
     def smaller(self, chunk: int, least: int) -> int:

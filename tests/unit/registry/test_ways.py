@@ -30,6 +30,15 @@ def test_one_put_is_the_rule_up_to_what_is_known_to_pass() -> None:
     assert [ways(facts).choose(size) for size in (20, 21)] == ["monolithic", "chunked"]
 
 
+@pytest.mark.parametrize(("own", "fact", "chunk"), [(16, 1, 5), (4, 1, 4), (4, 5, 5), (16, 6, 6), (1, 0, 1)])
+def test_a_fact_makes_no_chunk_too_small_to_be_one(own: int, fact: int, chunk: int) -> None:
+    """Facts are shared by all workers; only a table or an operator may ask for less than the floor (MiB)."""
+    facts = MemoryFacts()
+    if fact:
+        facts.put("reg.example", "chunk_bytes", str(fact * MIB))
+    assert ways(facts, chunk_bytes=own * MIB).chunk(0) == chunk * MIB
+
+
 @pytest.mark.parametrize("mode", ["monolithic", "patch", "chunked"])
 def test_a_word_is_final(mode: str) -> None:
     """Neither size nor refusal nor fact changes it."""
