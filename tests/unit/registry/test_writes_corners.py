@@ -6,13 +6,13 @@ import random
 from collections.abc import Callable
 
 from distworker.digest import Digest
-from distworker.errors import DigestMismatch, ProtocolError, Unavailable
+from distworker.errors import Denied, DigestMismatch, ProtocolError, Unavailable
 from distworker.limits import SLEEP_MAX
 from distworker.registry.base import Chunk, UploadSession
 from distworker.registry.bodies import Source
 from distworker.registry.quirks import Quirks
 from distworker.registry.waits import COMMITS_MAX, SESSIONS_MAX
-from tests.fakes.registry_server import Answer, FakeServer
+from tests.fakes.registry_server import PASS, Answer, FakeServer
 from tests.unit.registry.conftest import Rig, Sent, fails
 
 RigMaker = Callable[..., Rig]
@@ -94,6 +94,47 @@ def test_each_wait_before_another_session_is_a_time(rig: RigMaker) -> None:
     assert len(r.sleeps) == 2
     assert isinstance(r.sleeps[0], float)
     assert r.sleeps[1] == 7.0
+
+
+def test_patches_say_what_they_are_and_chunks_where_they_belong(rig: RigMaker) -> None:
+    """One stream has no place to name; what follows another chunk has."""
+    sent = []
+    for quirks in (Quirks(upload_mode="patch"), Quirks(upload_mode="chunked", chunk_bytes=6_000)):
+        r = rig(quirks=quirks)
+        send(r)
+        patches = [seen.headers for seen in r.fake.seen if seen.method == "PATCH"]
+        assert {headers["Content-Type"] for headers in patches} == {"application/octet-stream"}
+        sent.append([headers["Content-Range"] for headers in patches])
+    assert sent == [[None], ["0-5999", "6000-9999"]]
+
+
+def test_a_way_that_took_a_part_of_the_blob_is_not_left(rig: RigMaker) -> None:
+    """The registry knows chunks, then: a refusal in the middle is about something else."""
+    r = rig(quirks=Quirks(chunk_bytes=6_000, monolithic_max=1))
+    r.fake.on("PATCH", UPLOADS, PASS)
+    r.fake.always("PATCH", UPLOADS, Answer(405))
+    with fails(Denied, phase="send blob", repository="a/b", reference=str(DIGEST), status=405):
+        send(r)
+    assert [seen.method for seen in r.fake.seen][:3] == ["POST", "PATCH", "PATCH"]
+    assert r.fake.count("POST") == 1
+
+
+def test_a_chunk_waits_in_its_session_as_long_as_may_be_waited_in_place(rig: RigMaker) -> None:
+    """The named wait, up to the longest that holds nobody up; then the registry is asked how far it got."""
+    r = rig(quirks=Quirks(upload_mode="chunked", chunk_bytes=6_000))
+    r.fake.on("PATCH", UPLOADS, PASS, Answer(503, {"Retry-After": f"{SLEEP_MAX:.0f}"}))
+    send(r)
+    assert r.sleeps == [SLEEP_MAX]
+    assert [seen.method for seen in r.fake.seen] == ["POST", "PATCH", "PATCH", "GET", "PATCH", "PUT"]
+
+
+def test_a_fault_without_a_wait_of_its_own_gets_one(rig: RigMaker) -> None:
+    """A time of the client's own choice, longer than none."""
+    r = rig(quirks=Quirks(upload_mode="chunked", chunk_bytes=6_000))
+    r.fake.on("PATCH", UPLOADS, PASS, Answer(502))
+    send(r)
+    assert len(r.sleeps) == 1
+    assert 0 <= r.sleeps[0] <= SLEEP_MAX
 
 
 def test_a_body_is_let_go_of_when_the_next_one_is_opened() -> None:
