@@ -90,7 +90,9 @@ _RULES: Final = (
         re.compile(r"\b(bearer|basic)\s+(?!auth|realm|login|token\b)[A-Za-z0-9._~+/=-]{6,}", re.I),
         rf"\1 {MASK}",
     ),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4096}+(?:\.[A-Za-z0-9_-]+){1,4}"), MASK),
+    # JSON in base64: tokens, and docker's `auths`. One without a dot goes too: a rule that looked for one
+    # would run to the end of a hostile line from each of its beginnings.
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]+){0,4}+"), MASK),
     (re.compile(r"\b(?:dckr_[a-z]{3}_|gh[a-z]_|github_pat_|glpat-)[A-Za-z0-9_-]{8,}"), MASK),
 )
 _SECRET_KEY = re.compile(rf"(?:{_HEADERS}|{_NAMES}|auth|auths)", re.I)
