@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from distworker.errors import TLSError
+from distworker.errors import AddressRefused, TLSError
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.dialer import Dialer
 from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile
+from distworker.registry.tls import TLSFiles
 from distworker.registry.waits import SEND_TIMEOUT
+from tests.fakes.certificates import Issuer
 from tests.fakes.network import Authority, FakeWires, make_authority
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_server import FakeServer
@@ -139,3 +141,52 @@ def test_a_private_registry_behind_a_proxy_is_allowed_like_any_other(
             pool.client("10.0.0.7").ping()
         pool.close()
     assert set(proxy.asked) == {"10.0.0.7:443"}
+
+
+@pytest.mark.parametrize(
+    ("proxy", "port"),
+    [
+        ("http://10.0.0.7", 80),
+        ("https://10.0.0.7", 443),
+        ("http://10.0.0.7:3128", 3128),
+        ("https://u:p@10.0.0.7:8443", 8443),
+    ],
+)
+def test_only_the_proxys_own_port_is_open_to_the_proxy(proxy: str, port: int) -> None:
+    """The usual one of its scheme when it names none; another service at its address stays closed."""
+    dialer = Dialer(proxy=proxy, wires=FakeWires())
+    assert set(dialer.proxies.values()) == {proxy}
+    for other in {80, 443, 3128, 8443, 81, 444} - {port}:
+        with pytest.raises(AddressRefused):
+            dialer.door.open("10.0.0.7", other, 1.0)
+    with pytest.raises(ConnectionRefusedError):  # nobody listens, but it was asked
+        dialer.door.open("10.0.0.7", port, 1.0)
+
+
+def test_without_a_proxy_there_is_none() -> None:
+    """Not an empty one."""
+    assert Dialer().proxies == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "home"),
+    [("reg.example", True), ("REG.Example", True), ("[::1]", True), ("reg.example.org", False)],
+)
+@pytest.mark.parametrize("through", ["", "http://proxy.example", "https://proxy.example"])
+def test_the_client_certificate_goes_home_however_home_is_spelled(
+    tmp_path: Path, host: str, home: bool, through: str
+) -> None:
+    """To a name in any case, to an address in brackets, and also through a proxy; to nobody else, and not to
+    the proxy."""
+    pair = Issuer(tmp_path).issue("worker")
+    files = TLSFiles(pairs=((pair.names[0], pair.names[1]),))
+    dialer = Dialer(home=(HOME, 443), realms=frozenset({("::1", 443)}), files=files)
+    adapter = dialer.adapter()
+    manager: Any = adapter.proxy_manager_for(through) if through else adapter.poolmanager
+    pool = manager.connection_from_url(f"https://{host}/")
+    contexts = adapter.contexts
+    assert contexts.home is not contexts.abroad
+    assert pool.conn_kw["ssl_context"] is (contexts.home if home else contexts.abroad)
+    if through:
+        assert manager.proxy_config.ssl_context is contexts.abroad
+    dialer.close()
