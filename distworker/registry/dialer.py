@@ -62,18 +62,8 @@ class _Plain(HTTPConnection):
         self.sock.settimeout(SEND_TIMEOUT)
 
 
-class _Secure(HTTPSConnection):
-    def __init__(self, door: Door, *args: Any, **kwargs: Any) -> None:
-        self._door = door
-        self.response_class = functools.partial(GuardedResponse, clock=door.clock)  # type: ignore[assignment]
-        super().__init__(*args, **kwargs)
-
-    def _new_conn(self) -> socket.socket:
-        return _dialled(self, self._door)
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(SEND_TIMEOUT)
+class _Secure(_Plain, HTTPSConnection):
+    """The same with TLS: what `_Plain` adds stands before HTTPSConnection in the order of bases."""
 
 
 def _dialled(connection: HTTPConnection, door: Door) -> socket.socket:
