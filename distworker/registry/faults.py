@@ -252,7 +252,7 @@ def wrong_body_length(expected: int) -> InternalError:
 def _tls_error(chain: list[BaseException], host: str, where: Where) -> TransferError | None:
     for one in chain:
         if isinstance(one, ssl.SSLCertVerificationError):
-            reason = clean(one.verify_message or "it is not trusted", 120)
+            reason = clean(one.verify_message or "it is not trusted", 120).rstrip(".")
             return TLSError(
                 f"{where}: the certificate of {host} is refused: {reason}; "
                 "name its CA with ca_file in registries.toml if it is yours",

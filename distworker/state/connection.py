@@ -144,7 +144,7 @@ class Connection:
         except (redis.TimeoutError, TimeoutError) as error:
             raise self._unavailable("did not answer in time") from error
         except (redis.ConnectionError, OSError) as error:
-            raise self._unavailable("cannot be reached: is it running, and is the URL right?") from error
+            raise self._unavailable("cannot be reached: check that it runs, and its URL") from error
         except redis.RedisError as error:
             raise self._unavailable(f"failed ({type(error).__name__})") from error
 

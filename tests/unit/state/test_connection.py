@@ -112,8 +112,8 @@ def test_the_policy_is_asked_of_config_when_info_leaves_it_out() -> None:
         (redis.AuthenticationError("invalid username-password pair"), "refused the user or password"),
         (exceptions.NoPermissionError("this user has no permissions"), "does not let this user"),
         (redis.TimeoutError("Timeout reading from socket"), "did not answer in time"),
-        (redis.ConnectionError("Error 111 connecting to user:s3cret@127.0.0.1"), "is it running"),
-        (ConnectionResetError("reset"), "is it running"),
+        (redis.ConnectionError("Error 111 connecting to user:s3cret@127.0.0.1"), "check that it runs"),
+        (ConnectionResetError("reset"), "check that it runs"),
         (redis.RedisError("odd"), "RedisError"),
     ],
 )
