@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
 
@@ -18,10 +18,12 @@ from distworker.digest import Verified
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object's key and size in bytes."""
+    """An object's key and size in bytes; `modified` is when it was put there, in seconds since 1970 by the
+    store's clock. Two of the same key and size are equal."""
 
     key: str
     size: int
+    modified: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,11 @@ class BlobStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object; no error when it is not there."""
+        ...
+
+    def move(self, key: str, to: str) -> bool:
+        """Give the object another key, over what may be there; False when it is not there. No byte of it
+        comes through us. Killed in the middle, it leaves both."""
         ...
 
     def list(self, prefix: str) -> Iterator[StoredObject]:

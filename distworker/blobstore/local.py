@@ -50,7 +50,7 @@ class LocalStore:
                 found = self._path(key).stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        return StoredObject(key, found.st_size) if stat.S_ISREG(found.st_mode) else None
+        return StoredObject(key, found.st_size, found.st_mtime) if stat.S_ISREG(found.st_mode) else None
 
     def get_bytes(self, key: str, limit: int) -> bytes | None:
         with _faults(self.root, f"read {key}"):
@@ -96,6 +96,17 @@ class LocalStore:
     def delete(self, key: str) -> None:
         with _faults(self.root, f"delete {key}"), contextlib.suppress(NotADirectoryError):
             self._path(key).unlink(missing_ok=True)
+
+    def move(self, key: str, to: str) -> bool:
+        with _faults(self.root, f"move {key}"):
+            try:
+                source = self._path(key)
+                if not stat.S_ISREG(source.stat().st_mode):
+                    return False
+                self._show(source, to)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+        return True
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         folder, _, start = prefix.rpartition("/")
@@ -180,7 +191,8 @@ class LocalStore:
                 yield from self._walk(Path(entry.path), prefix + name, "")
             else:
                 with contextlib.suppress(FileNotFoundError):
-                    yield StoredObject(prefix + name, entry.stat().st_size)
+                    info = entry.stat()
+                    yield StoredObject(prefix + name, info.st_size, info.st_mtime)
 
 
 class LocalWriter:

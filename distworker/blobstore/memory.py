@@ -23,13 +23,14 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
+        self._modified: dict[str, float] = {}
         self._writes: dict[str, Unfinished] = {}
         self._handles = itertools.count(1)
         self._lock = threading.Lock()
 
     def stat(self, key: str) -> StoredObject | None:
         data = self._objects.get(key)
-        return None if data is None else StoredObject(key, len(data))
+        return None if data is None else StoredObject(key, len(data), self._modified[key])
 
     def get_bytes(self, key: str, limit: int) -> bytes | None:
         data = self._objects.get(key)
@@ -38,7 +39,8 @@ class MemoryStore:
         return data
 
     def put_bytes(self, key: str, data: bytes) -> None:
-        self._objects[key] = bytes(data)
+        with self._lock:
+            self._put(key, bytes(data))
 
     @contextmanager
     def open(self, key: str, offset: int = 0) -> Iterator[Iterator[bytes]]:
@@ -56,10 +58,17 @@ class MemoryStore:
     def delete(self, key: str) -> None:
         self._objects.pop(key, None)
 
+    def move(self, key: str, to: str) -> bool:
+        with self._lock:
+            data = self._objects.pop(key, None)
+            if data is not None:
+                self._put(to, data)
+        return data is not None
+
     def list(self, prefix: str) -> Iterator[StoredObject]:
         for key, data in sorted(self._objects.items()):
             if key.startswith(prefix):
-                yield StoredObject(key, len(data))
+                yield StoredObject(key, len(data), self._modified[key])
 
     def unfinished(self) -> Iterator[Unfinished]:
         with self._lock:
@@ -80,7 +89,11 @@ class MemoryStore:
         with self._lock:
             if self._writes.pop(write.handle, None) is None:
                 raise StoreUnavailable(f"the unfinished write of {write.key} was discarded by a sweep")
-            self._objects[write.key] = data
+            self._put(write.key, data)
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._modified[key] = time.time()
+        self._objects[key] = data
 
 
 class MemoryWriter:

@@ -1,7 +1,6 @@
 """A store in an S3 bucket, by boto3: Amazon's, Ceph's, Swift's, MinIO's or any other with multipart uploads.
 
-One client per process, made when first needed (a client must not cross a fork). Nothing of the machine leaks
-in once keys are given: no AWS_* variable, profile, proxy or CA variable; everything is a constructor value.
+One client per process, made when first needed (a client must not cross a fork).
 Payloads are unsigned and unchecksummed unless asked: a blob is known by its digest, which is proved before it
 is shown and again by whoever takes it; the extra hashing costs three times the CPU of the transfer.
 """
@@ -9,19 +8,13 @@ is shown and again by whoever takes it; the extra hashing costs three times the 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import boto3
-import botocore.configprovider
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -32,52 +25,21 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from botocore.loaders import Loader
 
 from distworker.blobstore.base import StoredObject, Unfinished
 from distworker.blobstore.buffers import PartBuffers
-from distworker.blobstore.parts import PART_SIZE, READ_CHUNK, part_size
+from distworker.blobstore.parts import READ_CHUNK, part_size
 from distworker.blobstore.probe import probe
+from distworker.blobstore.s3_client import S3Options, make_client
+from distworker.blobstore.s3_copy import copy
 from distworker.blobstore.s3_faults import MISSING, PAST_END, UPLOAD_GONE, fault
-from distworker.blobstore.s3_model import LeanLoader
 from distworker.blobstore.s3_writer import S3Writer
-from distworker.errors import ConfigInvalid, LimitExceeded, StoreUnavailable
+from distworker.errors import LimitExceeded, StoreUnavailable
 
-log = logging.getLogger(__name__)
+__all__ = ["S3Options", "S3Store"]
 
 #: Keys of one listing answer, the most that S3 gives.
 _PAGE: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class S3Options:
-    """Where the bucket is and how to talk to it; plain values, secrets hidden from `repr`.
-
-    `endpoint` empty means Amazon's own for `region`. Without `access_key` the machine's own credentials are
-    used (instance role, AWS_* variables, profile). `prefix` goes before every key. `verify` is True or a file
-    of CA certificates; `proxy` a URL or "". `connections` should be at least twice the slots of a worker. A
-    writer of a large blob holds one part in memory, and a second one, which it fills while the first is sent,
-    as long as the process holds no more than `buffers` parts. Times are in seconds, sizes in bytes;
-    `attempts` counts the first try.
-    """
-
-    bucket: str
-    endpoint: str = ""
-    region: str = "us-east-1"
-    access_key: str = ""
-    secret_key: str = field(default="", repr=False)
-    session_token: str = field(default="", repr=False)
-    prefix: str = ""
-    path_style: bool = True
-    sign_payload: bool = False
-    verify: bool | str = True
-    proxy: str = field(default="", repr=False)
-    part_size: int = PART_SIZE
-    buffers: int = 4
-    connections: int = 32
-    attempts: int = 3
-    connect_timeout: float = 10.0
-    read_timeout: float = 60.0
 
 
 class S3Store:
@@ -97,7 +59,7 @@ class S3Store:
                 answer = self.client.head_object(**self.at(key))
         except FileNotFoundError:
             return None
-        return StoredObject(key, int(answer["ContentLength"]))
+        return StoredObject(key, int(answer["ContentLength"]), _seconds(answer))
 
     def get_bytes(self, key: str, limit: int) -> bytes | None:
         try:
@@ -150,6 +112,17 @@ class S3Store:
         with contextlib.suppress(FileNotFoundError), self.faults(f"delete {key}"):
             self.client.delete_object(**self.at(key))
 
+    def move(self, key: str, to: str) -> bool:
+        if key == to:
+            return self.stat(key) is not None  # S3 refuses to copy an object onto itself
+        try:
+            with self.faults(f"move {key}"):
+                copy(self.client, self.at(key), self.at(to))
+        except FileNotFoundError:
+            return False
+        self.delete(key)
+        return True
+
     def list(self, prefix: str) -> Iterator[StoredObject]:
         more: dict[str, Any] = {}
         while True:
@@ -158,7 +131,8 @@ class S3Store:
                     Bucket=self._options.bucket, Prefix=self._prefix + prefix, MaxKeys=_PAGE, **more
                 )
             for entry in page.get("Contents", ()):
-                yield StoredObject(entry["Key"].removeprefix(self._prefix), int(entry["Size"]))
+                key = entry["Key"].removeprefix(self._prefix)
+                yield StoredObject(key, int(entry["Size"]), _seconds(entry))
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
@@ -215,7 +189,7 @@ class S3Store:
         """This process's client, made on first use; also after a fork."""
         with self._lock:
             if self._client is None or self._owner != os.getpid():
-                self._client = _make_client(self._options)
+                self._client = make_client(self._options)
                 self._owner = os.getpid()
             return self._client
 
@@ -266,68 +240,11 @@ class _PastEndError(StoreUnavailable):
     """Reading was asked to start at or after the end."""
 
 
+def _seconds(entry: Mapping[str, Any]) -> float:
+    """When an object was put there; servers always say so, imitations sometimes not."""
+    changed = entry.get("LastModified")
+    return float(changed.timestamp()) if changed is not None else 0.0
+
+
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _make_client(options: S3Options) -> Any:
-    lean = LeanLoader()
-    try:
-        return _client(options, lean)
-    except (LookupError, TypeError, AttributeError) as error:
-        # A release of the library that wants more of its data than we leave it: 9 MiB more, and it works.
-        log.info("the S3 client is made from the library's whole description: %s", type(error).__name__)
-        return _client(options, Loader())
-    finally:
-        lean.forget()
-
-
-def _client(options: S3Options, loader: Loader) -> Any:
-    session = botocore.session.Session()
-    session.register_component("data_loader", loader)
-    if options.access_key:
-        _isolate(session)
-        session.set_credentials(options.access_key, options.secret_key, options.session_token or None)
-    try:
-        return boto3.Session(botocore_session=session).client(
-            "s3",
-            region_name=options.region,
-            endpoint_url=options.endpoint or None,
-            verify=options.verify,
-            config=_config(options),
-        )
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigInvalid(
-            "the store's endpoint or region is not a valid one; an endpoint reads http(s)://host[:port]"
-        ) from error
-
-
-def _isolate(session: Any) -> None:
-    """Pins every session variable to its default, so that no AWS_* variable or profile file has a say."""
-    values = session.get_component("config_store")
-    for name, (_, _, default, _) in botocore.configprovider.BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
-        values.set_config_variable(name, default)
-    values.set_config_variable("s3", None)
-    values.set_config_variable("config_file", os.devnull)
-    values.set_config_variable("credentials_file", os.devnull)
-
-
-def _config(options: S3Options) -> Any:
-    proxies = {"http": options.proxy, "https": options.proxy} if options.proxy else {}
-    return Config(
-        signature_version="s3v4",  # otherwise signed URLs come in the old form that few servers still take
-        s3={
-            "addressing_style": "path" if options.path_style else "auto",
-            "payload_signing_enabled": options.sign_payload,
-        },
-        # The new defaults add a CRC trailer over https that Ceph 16 and older Swift answer with 411 or 501.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        connect_timeout=options.connect_timeout,
-        read_timeout=options.read_timeout,
-        max_pool_connections=options.connections,
-        retries={"mode": "standard", "total_max_attempts": options.attempts},
-        proxies=proxies,
-        defaults_mode="legacy",
-        ignore_configured_endpoint_urls=True,
-    )

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from botocore.loaders import JSONFileLoader, Loader
 
-#: What `s3.py` and `s3_writer.py` call; a client has no other methods.
+#: What `s3.py`, `s3_copy.py` and `s3_writer.py` call; a client has no other methods.
 OPERATIONS: Final = (
     "AbortMultipartUpload",
     "CompleteMultipartUpload",
+    "CopyObject",
     "CreateBucket",
     "CreateMultipartUpload",
     "DeleteObject",
@@ -29,6 +30,7 @@ OPERATIONS: Final = (
     "ListObjectsV2",
     "PutObject",
     "UploadPart",
+    "UploadPartCopy",
 )
 
 #: Whose hosts are kept: S3's, and those of the services that the machine's own credentials may come from.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -293,6 +294,43 @@ def test_writing_a_blob_again_is_harmless(store: BlobStore) -> None:
     assert put(store, data, "claim1") == put(store, data, "claim2")
     assert read(store, named(data)[0]) == data
     assert len(leftovers(store)) == 1
+
+
+def test_an_object_says_when_it_was_put_there(store: BlobStore) -> None:
+    """Asked for and listed, the same moment by the store's clock, which is not far from ours here."""
+    before = time.time()
+    store.put_bytes("t/a", b"x")
+    found, [listed] = store.stat("t/a"), store.list("t/")
+    assert found is not None
+    assert abs(found.modified - listed.modified) < 1.0  # servers tell one of them in whole seconds
+    assert before - 60 < listed.modified < time.time() + 60
+
+
+def test_an_object_is_moved_to_another_key(store: BlobStore) -> None:
+    """Bytes and size go along, nothing stays behind, and what had the key before is replaced."""
+    data = os.urandom(300_001)
+    key = put(store, data)
+    store.put_bytes("default/quarantine/1/x", b"older")
+    assert store.move(key, "default/quarantine/1/x")
+    assert store.stat(key) is None
+    assert read(store, "default/quarantine/1/x") == data
+    assert leftovers(store) == ["default/quarantine/1/x"]
+
+
+def test_moving_what_is_missing_changes_nothing(store: BlobStore) -> None:
+    """The other key keeps what it has; the beginning of other keys is no object either."""
+    store.put_bytes("t/a/b", b"x")
+    assert not store.move("t/nothing", "t/a/b")
+    assert not store.move("t/a", "t/c")
+    assert store.get_bytes("t/a/b", 1) == b"x"
+    assert leftovers(store) == ["t/a/b"]
+
+
+def test_moving_an_object_to_its_own_key_keeps_it(store: BlobStore) -> None:
+    """Nothing is deleted that was not copied elsewhere."""
+    store.put_bytes("t/a", b"x")
+    assert store.move("t/a", "t/a")
+    assert store.get_bytes("t/a", 1) == b"x"
 
 
 def test_listing_is_in_key_order_and_keeps_to_the_prefix(store: BlobStore) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distworker.blobstore import s3, s3_model
+from distworker.blobstore import s3_client, s3_model
 from distworker.blobstore.s3 import S3Options, S3Store
 
 
@@ -36,7 +36,7 @@ def test_a_library_that_needs_more_gets_its_whole_description(
         ) -> object:
             raise KeyError("documentation")
 
-    monkeypatch.setattr(s3, "LeanLoader", Missing)
+    monkeypatch.setattr(s3_client, "LeanLoader", Missing)
     store = S3Store(options)
 
     assert "PutBucketAcl" in store.client.meta.service_model.operation_names
