@@ -94,8 +94,9 @@ class BlobStore(Protocol):
         comes through us. Killed in the middle, it leaves both."""
         ...
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Every object below `prefix`, in key order; unfinished writes are not objects."""
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
+        """Every object below `prefix`, in key order; unfinished writes are not objects. `after`: only those
+        whose key comes after this one, so that a long listing goes on where it was left."""
         ...
 
     def unfinished(self) -> Iterator[Unfinished]:

@@ -5,6 +5,8 @@
     <tenant>/refs/<host>/<repository>/tags/<tag>     small JSON: media type, digest and size of what it names
     <tenant>/jobs/<job>/<name>                       request.json, list-00000.jsonl, report-00000.jsonl ...
     <tenant>/staging/<token>/                        scratch of one claim, swept by its token
+    <tenant>/quarantine/<algorithm>/<hex>            blobs whose bytes were found not to match their name
+    <tenant>/care/<name>                             where scrub and gc stand; what gc is about to delete
 
 Names from outside are percent-encoded into one path segment each (`library/alpine` is `library%2Falpine`):
 kept as folders, the repository `a/tags` and the tag `tags` of `a` would want the same name, once as a folder
@@ -25,6 +27,8 @@ SEGMENT_MAX: Final = 200
 #: Ends a piece of a name that continues in the next segment. No encoded name ends in a lone percent sign.
 _MORE: Final = "%"
 
+# Where a long name was cut into segments.
+_WHOLE = re.compile(rf"{_MORE}/")
 # One plain segment: also what the records themselves are called, so it may not begin with a dot.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
@@ -54,6 +58,38 @@ def tags_prefix(tenant: str, host: str, repository: str) -> str:
 def job_key(tenant: str, job: str, name: str) -> str:
     """`<tenant>/jobs/<job>/<name>`, for example `default/jobs/0f3a/list-00000.jsonl`."""
     return f"{_plain('tenant', tenant)}/jobs/{_plain('job', job)}/{_plain('name', name)}"
+
+
+def jobs_prefix(tenant: str) -> str:
+    """Above the records of every job of the tenant."""
+    return f"{_plain('tenant', tenant)}/jobs/"
+
+
+def refs_prefix(tenant: str) -> str:
+    """Above every ref of the tenant; `split_ref` takes such a key apart."""
+    return f"{_plain('tenant', tenant)}/refs/"
+
+
+def split_ref(key: str) -> tuple[str, str, str] | None:
+    """Host, repository and tag of a key of `ref_key`; None for any other key below the refs."""
+    names = [decode(text) for text in _WHOLE.sub("", key).split("/")[2:]]
+    return (names[0], names[1], names[3]) if len(names) == 4 and names[2] == "tags" else None
+
+
+def quarantine_prefix(tenant: str) -> str:
+    """Above every blob that was put aside."""
+    return f"{_plain('tenant', tenant)}/quarantine/"
+
+
+def quarantine_key(tenant: str, digest: Digest) -> str:
+    """Where a blob goes whose bytes are not what its name says."""
+    return blob_key(tenant, digest).replace("/blobs/", "/quarantine/", 1)
+
+
+def care_key(tenant: str, name: str) -> str:
+    """`<tenant>/care/<name>`; `name` may have several plain segments."""
+    segments = "/".join(_plain("name", part) for part in name.split("/"))
+    return f"{_plain('tenant', tenant)}/care/{segments}"
 
 
 def staging_prefix(tenant: str, token: str) -> str:

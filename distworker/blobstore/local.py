@@ -108,10 +108,10 @@ class LocalStore:
                 return False
         return True
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
         folder, _, start = prefix.rpartition("/")
         base = self._path(folder) if folder else self.root
-        yield from self._walk(base, f"{folder}/" if folder else "", start)
+        yield from self._walk(base, f"{folder}/" if folder else "", start, after)
 
     def unfinished(self) -> Iterator[Unfinished]:
         with _faults(self.root, "list unfinished writes"):
@@ -176,7 +176,7 @@ class LocalStore:
             raise InvalidRequest(f"{key!r} is not a store key", field="key")
         return self.root.joinpath(*segments)
 
-    def _walk(self, folder: Path, prefix: str, start: str) -> Iterator[StoredObject]:
+    def _walk(self, folder: Path, prefix: str, start: str, after: str) -> Iterator[StoredObject]:
         with _faults(self.root, f"list {prefix or 'the store'}"):
             try:
                 # A folder sorts as its name with the slash, so that keys come out in byte order.
@@ -185,14 +185,17 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 return
         for name, entry in entries:
+            key = prefix + name
             if name[0] == "." or not name.startswith(start):
                 continue
+            if key <= after and not (key.endswith("/") and after.startswith(key)):
+                continue
             if name.endswith("/"):
-                yield from self._walk(Path(entry.path), prefix + name, "")
+                yield from self._walk(Path(entry.path), key, "", after)
             else:
                 with contextlib.suppress(FileNotFoundError):
                     info = entry.stat()
-                    yield StoredObject(prefix + name, info.st_size, info.st_mtime)
+                    yield StoredObject(key, info.st_size, info.st_mtime)
 
 
 class LocalWriter:

@@ -65,9 +65,9 @@ class MemoryStore:
                 self._put(to, data)
         return data is not None
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
         for key, data in sorted(self._objects.items()):
-            if key.startswith(prefix):
+            if key.startswith(prefix) and key > after:
                 yield StoredObject(key, len(data), self._modified[key])
 
     def unfinished(self) -> Iterator[Unfinished]:

@@ -123,8 +123,8 @@ class S3Store:
         self.delete(key)
         return True
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        more: dict[str, Any] = {}
+    def list(self, prefix: str, after: str = "") -> Iterator[StoredObject]:
+        more: dict[str, Any] = {"StartAfter": self._prefix + after} if after else {}
         while True:
             with self.faults(f"list {prefix or 'the store'}"):
                 page = self.client.list_objects_v2(

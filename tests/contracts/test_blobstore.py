@@ -343,6 +343,9 @@ def test_listing_is_in_key_order_and_keeps_to_the_prefix(store: BlobStore) -> No
     assert [o.key for o in store.list("t/a")] == keys[:-1]
     assert [(o.key, o.size) for o in store.list("u/")] == [("u/a", 3)]
     assert list(store.list("nothing/")) == []
+    for after in [*keys, "t/a/", "t/a/c", "t/b", "v"]:
+        assert [o.key for o in store.list("", after)] == [key for key in keys if key > after]
+    assert [o.key for o in store.list("t/a/", "t/a/b")] == ["t/a/c/d"]
 
 
 @pytest.mark.parametrize(

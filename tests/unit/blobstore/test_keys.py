@@ -88,3 +88,17 @@ def test_a_name_that_begins_like_a_longer_one_is_no_folder_of_it() -> None:
     long, short = "r" * 250, "r" * 200
     assert keys.encode(long) == "r" * 200 + "%/" + "r" * 50
     assert keys.encode(short) == "r" * 200
+
+
+@pytest.mark.parametrize(
+    ("host", "repository", "tag"),
+    [("docker.io", "library/alpine", "3.20"), ("r.example:5000", "a/tags", "tags"), ("h.io", "x" * 250, "t")],
+)
+def test_a_ref_key_is_taken_apart_again(host: str, repository: str, tag: str) -> None:
+    """Whoever lists the refs learns the names they stand for, also those cut into segments."""
+    assert keys.split_ref(keys.ref_key("t", host, repository, tag)) == (host, repository, tag)
+
+
+def test_what_is_no_ref_key_is_not_taken_for_one() -> None:
+    """A stray object below the refs names no image."""
+    assert keys.split_ref("t/refs/host/notes.txt") is None
