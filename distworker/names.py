@@ -21,6 +21,8 @@ PLAN_IMAGE: Final = "distworker.plan_image"
 DOWNLOAD_LAYER: Final = "distworker.download_layer"
 UPLOAD_LAYER: Final = "distworker.upload_layer"
 PUBLISH_IMAGE: Final = "distworker.publish_image"
+#: One piece of upkeep. Its message carries `v` and `sweep`, a name of the settings' `[upkeep]`.
+SWEEP: Final = "distworker.sweep"
 
 #: Queue for each kind of work; one worker serves all of them unless told otherwise.
 QUEUE_CONTROL: Final = "distworker.control"

@@ -110,6 +110,17 @@ class LogSettings(Strict):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class UpkeepSettings(Strict):
+    """Seconds from one round of each sweep to the next; 0: never by itself."""
+
+    leftovers: int = Field(default=600, ge=0)
+    reports: int = Field(default=30, ge=0)
+    lost_jobs: int = Field(default=300, ge=0)
+    gc: int = Field(default=0, ge=0)
+    scrub: int = Field(default=0, ge=0)
+    retention: int = Field(default=86_400, ge=0)
+
+
 class Settings(BaseSettings):
     """Everything an operator may tune. Get one from `load`; making one by hand takes values as they are."""
 
@@ -140,6 +151,7 @@ class Settings(BaseSettings):
     registries_conf: str = ""
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
+    upkeep: UpkeepSettings = UpkeepSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -78,7 +78,7 @@ def make_services(slots: int) -> Services:
     fork; raises ConfigInvalid for settings that cannot work."""
     config = settings()
     real = config.settings.model_copy(update={"slots": slots})  # `--concurrency` is stronger than the file
-    _Process.services = build_services(replace(config, settings=real), dispatch)
+    _Process.services = build_services(replace(config, settings=real), dispatch, dispatch.ring)
     return _Process.services
 
 

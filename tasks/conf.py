@@ -18,11 +18,12 @@ from distworker.service.submit import RETRY_OPTIONS, ROUTES
 #: Which queue each task goes to: control work has its own, so that long layers never delay it.
 TASK_ROUTES: Final = {
     names.SUBMIT_JOB: {"queue": names.QUEUE_CONTROL},
+    names.SWEEP: {"queue": names.QUEUE_CONTROL},
     **{task: {"queue": queue} for task, queue in ROUTES.values()},
 }
 
 #: Modules a worker loads; `tasks.signals` among them, so that it is connected before logging is set up.
-INCLUDE: Final = ("tasks.start", "tasks.layers", "tasks.publish", "tasks.signals")
+INCLUDE: Final = ("tasks.start", "tasks.layers", "tasks.publish", "tasks.upkeep", "tasks.signals")
 
 QUEUES: Final = (names.QUEUE_CONTROL, names.QUEUE_LAYERS)
 
@@ -107,6 +108,8 @@ def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "include": INCLUDE,
+        # When sweeps are due stands in Redis; beat keeps no file and may be killed anywhere.
+        "beat_scheduler": "tasks.scheduler:TurnScheduler",
         # No countdown and no ETA are ever used, and times of day in events are UTC everywhere.
         "enable_utc": True,
         "timezone": "UTC",

@@ -22,6 +22,7 @@ from kombu.asynchronous.hub import Hub
 from distworker import logs
 from distworker.errors import DistworkerError
 from distworker.service.runner import Runner
+from distworker.service.upkeep import Upkeep
 from tasks.app import app, settings
 from tasks.base import make_services, services
 from tasks.events import EventBatches
@@ -35,6 +36,7 @@ class _Worker:
 
     hub: Hub | None = None
     runner: Runner | None = None
+    upkeep: Upkeep | None = None
 
 
 @setup_logging.connect(weak=False)
@@ -82,6 +84,8 @@ def begin(sender: Any, **_: Any) -> None:
     _Worker.hub = getattr(sender, "hub", None)
     _Worker.runner = services().runner
     _Worker.runner.start()
+    _Worker.upkeep = services().upkeep
+    _Worker.upkeep.start()
 
 
 @task_postrun.connect(weak=False)
@@ -108,6 +112,8 @@ def drain(**_: Any) -> None:
 
 
 def _drain() -> None:
+    if _Worker.upkeep is not None:
+        _Worker.upkeep.stop()
     if _Worker.runner is not None:
         _Worker.runner.drain()
 

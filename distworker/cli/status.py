@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from distworker.cli import options, report, work
+from distworker.cli import options, report, upkeep, work
 from distworker.cli.follow import Watched, follow, interruptible
 from distworker.cli.start import left
 from distworker.state.base import FAILED, JobView
+
+if TYPE_CHECKING:
+    from distworker.state.turns import TurnView
 
 #: Failures shown to a person; `--json` gives all of them.
 FAILURES_SHOWN = 20
@@ -25,7 +29,8 @@ FAILURES_SHOWN = 20
 @options.as_json
 @options.common
 def command(job: str | None, follow_it: bool, limit: int, as_json: bool) -> int:
-    """List the newest jobs, or show JOB: state, images, bytes moved and saved, running steps and failures.
+    """List the newest jobs and the last round of each sweep, or show JOB: state, images, bytes moved and
+    saved, running steps and failures.
 
     With --follow the exit code is that of the job, otherwise 0 when the job is known.
 
@@ -40,7 +45,7 @@ def command(job: str | None, follow_it: bool, limit: int, as_json: bool) -> int:
         raise click.UsageError("--follow needs a JOB; `distworker status` lists them")
     with interruptible(), work.fleet(work.settings(options.current())) as jobs:
         if not job:
-            return _list(jobs.recent(limit), as_json)
+            return _list(jobs.recent(limit), jobs.upkeep(), as_json)
         if not follow_it:
             return _one(jobs, job, as_json)
         from distworker.cli import render  # noqa: PLC0415 - rich is needed here only
@@ -52,18 +57,24 @@ def command(job: str | None, follow_it: bool, limit: int, as_json: bool) -> int:
             return report.INTERRUPTED
 
 
-def _list(views: Any, as_json: bool) -> int:
+def _list(views: Sequence[JobView], turns: Sequence[TurnView], as_json: bool) -> int:
     from distworker.cli import render  # noqa: PLC0415 - rich is needed here only
 
     if as_json:
         for view in views:
             _event("job", report.job_record(view))
-    elif not views:
-        click.echo("no jobs yet; `distworker copy SRC DST` makes one")
-    else:
+        for turn in turns:
+            _event("upkeep", upkeep.record(turn))
+        return report.OK
+    if views:
         render.table(
             ("JOB", "STATE", "CLOSED", "FAILED", "MOVED", "SAVED", "CREATED", "WHAT"), [*map(_row, views)]
         )
+    else:
+        click.echo("no jobs yet; `distworker copy SRC DST` makes one")
+    if turns:
+        click.echo()
+        render.table(upkeep.HEADINGS, [upkeep.row(turn) for turn in turns])
     return report.OK
 
 

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from distworker import names
 from distworker.blobstore.base import BlobStore
@@ -23,6 +23,9 @@ from distworker.plan.select import thaw
 from distworker.service.payload import parse_request
 from distworker.service.runner import Dispatcher
 from distworker.state.base import CANCELLING, RUNNING, JobView, Ledger, StepSpec, WorkerView
+
+if TYPE_CHECKING:
+    from distworker.state.turns import TurnView
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Jobs:
         window: int = 200,
         new_id: Callable[[], str] = new_job_id,
         now: Callable[[], float] = time.time,
+        upkeep: Callable[[], Sequence[TurnView]] = tuple,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -67,6 +71,7 @@ class Jobs:
         self._window = window
         self._new_id = new_id
         self._now = now
+        self._upkeep = upkeep
 
     def parse(self, payload: Mapping[str, Any]) -> JobRequest:
         """The job a payload asks for (see `payload.py`), with a fresh id unless it brings one.
@@ -130,6 +135,10 @@ class Jobs:
     def workers(self) -> Sequence[WorkerView]:
         """The live workers."""
         return self._ledger.workers()
+
+    def upkeep(self) -> Sequence[TurnView]:
+        """How it stands with each sweep that is switched on."""
+        return self._upkeep()
 
     def require_worker(self) -> None:
         """Raises NoWorker unless somebody is there who would do the work."""

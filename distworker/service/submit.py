@@ -82,6 +82,19 @@ class Producer:
             for step in admitted:
                 self._send(step)
 
+    def ring(self, sweep: str) -> None:
+        """Send a sweep's message; raises StateUnavailable as sending steps does."""
+        with self._guarded():
+            self._app.send_task(
+                names.SWEEP,
+                kwargs={"v": names.VERSION, "sweep": sweep},
+                queue=names.QUEUE_CONTROL,
+                argsrepr=f"sweep {sweep}",
+                kwargsrepr=sweep,
+                ignore_result=True,
+                retry=False,
+            )
+
     def ping(self) -> str:
         """Connect to the broker; returns its masked address. Raises StateUnavailable when it does not
         answer."""

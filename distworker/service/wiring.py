@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ from distworker.service.jobs import Jobs
 from distworker.service.local import LOCAL_SLOTS, LocalService, cache_folder
 from distworker.service.runner import Dispatcher, Equipment, Presence, Runner
 from distworker.service.submit import Producer
+from distworker.service.sweeps import build_sweeps, intervals
+from distworker.service.upkeep import Upkeep
 from distworker.settings import DEFAULT, Config, Settings
 from distworker.settings_registry import RegistrySettings
 from distworker.steps.table import STEPS
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from distworker.registry.pool import RegistryPool
     from distworker.registry.profiles import HostProfile
     from distworker.state.ledger import RedisLedger
+    from distworker.state.turns import Turns
     from distworker.state.vault import RedisVault
 
 
@@ -52,10 +55,24 @@ class Services:
     registries: RegistryPool
     jobs: Jobs
     runner: Runner
+    upkeep: Upkeep
 
     def close(self) -> None:
         """Close idle connections, after the runner stopped."""
         self.registries.close()
+        self.ledger.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """What a scheduler has: whose turn it is, and how often each sweep is due."""
+
+    ledger: RedisLedger
+    turns: Turns
+    every: Mapping[str, float]
+
+    def close(self) -> None:
+        """Give up the connection to Redis."""
         self.ledger.close()
 
 
@@ -78,8 +95,9 @@ class Client:
         self.ledger.close()
 
 
-def build_services(config: Config, dispatch: Dispatcher) -> Services:
-    """A worker's services; call `services.runner.start()` once the worker is ready.
+def build_services(config: Config, dispatch: Dispatcher, ring: Callable[[str], None]) -> Services:
+    """A worker's services; call `start()` of runner and upkeep once the worker is ready. `ring` sends the
+    message of a sweep.
 
     Raises:
         ConfigInvalid: a setting that only the store or the ledger can judge.
@@ -88,21 +106,43 @@ def build_services(config: Config, dispatch: Dispatcher) -> Services:
     ledger, store = build_ledger(settings), build_store(settings)
     registries = build_registries(config, learned=shared_facts(ledger), vault=build_vault(settings, ledger))
     kit = Equipment(registries, store, STEPS, window=settings.window, part_size=settings.part_size)
+    who = presence(config)
+    jobs = Jobs(ledger, lambda: store, dispatch, window=settings.window)
     return Services(
         config=config,
         ledger=ledger,
         store=store,
         registries=registries,
-        jobs=Jobs(ledger, lambda: store, dispatch, window=settings.window),
-        runner=Runner(ledger, kit, dispatch, presence(config)),
+        jobs=jobs,
+        runner=Runner(ledger, kit, dispatch, who),
+        upkeep=Upkeep(
+            build_turns(ledger),
+            build_sweeps(ledger, store, registries, jobs, settings),
+            intervals(settings.upkeep),
+            who.owner,
+            ring,
+        ),
     )
+
+
+def build_bell(config: Config) -> Bell:
+    """What the scheduler rings by."""
+    ledger = build_ledger(config.settings)
+    return Bell(ledger, build_turns(ledger), intervals(config.settings.upkeep))
 
 
 def build_client(config: Config) -> Client:
     """A producer's services: it creates, watches and cancels jobs, and moves nothing itself."""
     settings = config.settings
     ledger, producer = build_ledger(settings), build_producer(settings)
-    jobs = Jobs(ledger, lambda: build_store(settings), producer, window=settings.window)
+    every = intervals(settings.upkeep)
+    jobs = Jobs(
+        ledger,
+        lambda: build_store(settings),
+        producer,
+        window=settings.window,
+        upkeep=lambda: build_turns(ledger).views([name for name, seconds in every.items() if seconds]),
+    )
     return Client(config, ledger, jobs, producer)
 
 
@@ -156,6 +196,13 @@ def build_ledger(settings: Settings) -> RedisLedger:
     from distworker.state.ledger import RedisLedger  # noqa: PLC0415 - see the module text
 
     return RedisLedger(settings.redis_url, f"{settings.redis_prefix}:")
+
+
+def build_turns(ledger: RedisLedger) -> Turns:
+    """Whose turn at upkeep it is, in the ledger's Redis."""
+    from distworker.state.turns import Turns  # noqa: PLC0415 - see the module text
+
+    return Turns(ledger.redis)
 
 
 def build_producer(settings: Settings) -> Producer:

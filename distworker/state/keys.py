@@ -43,6 +43,8 @@ TABLE: Final[dict[str, str]] = {
     # what workers share about logins (vault.py)
     "vault": "vt:",  # <mark of a name> string: an encrypted token or refusal; TTL its own life
     "vault_turn": "vl:",  # <mark of a name> string: who fetches it just now; TTL 30 s at most, freed before
+    # upkeep (turns.py)
+    "turn": "turn:",  # <sweep> hash: whose turn it is, what the last round swept, when it is due; stays
     # workers and the ledger itself
     "seen": "w:seen",  # zset: owner → last beat (ms); swept by the reaper
     "slots": "w:slots",  # hash: owner → slots; swept with it
@@ -52,7 +54,7 @@ TABLE: Final[dict[str, str]] = {
 }
 
 #: Keys that belong to the installation and not to a job: they may stay for ever.
-STANDING: Final = frozenset({"caps", "seen", "slots", "info", "seq", "reaped"})
+STANDING: Final = frozenset({"turn", "caps", "seen", "slots", "info", "seq", "reaped"})
 
 
 def key(prefix: str, name: str, suffix: str = "") -> str:

@@ -10,7 +10,7 @@ import pytest
 from celery.result import EagerResult
 
 from distworker.errors import InvalidRequest
-from tasks import app, base, layers, publish, signals, start  # noqa: F401 - a worker loads them by `include`
+from tasks import app, base, layers, publish, signals, start, upkeep  # noqa: F401 - a worker loads them by `include`
 
 
 class ScriptedRunner:
@@ -30,6 +30,25 @@ class ScriptedRunner:
 
     def drain(self) -> None:
         self.life.append("drain")
+
+    def stop(self) -> None:
+        self.life.append("stop")
+
+
+class ScriptedUpkeep:
+    """Answers `run` with what it was told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.life: list[str] = []
+        self.answer: Callable[[str], str] = lambda name: f"{name}: nothing"
+
+    def run(self, name: str) -> str:
+        self.asked.append(name)
+        return self.answer(name)
+
+    def start(self) -> None:
+        self.life.append("start")
 
     def stop(self) -> None:
         self.life.append("stop")
@@ -55,14 +74,20 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> ScriptedRunner:
 
 
 @pytest.fixture
+def sweeps(monkeypatch: pytest.MonkeyPatch) -> ScriptedUpkeep:
+    """The upkeep behind all tasks of this test."""
+    return _services(monkeypatch).upkeep
+
+
+@pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> ScriptedJobs:
     """The jobs behind all tasks of this test."""
     return _services(monkeypatch).jobs
 
 
 def _services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    fake = SimpleNamespace(runner=ScriptedRunner(), jobs=ScriptedJobs())
-    for module in (base, signals):
+    fake = SimpleNamespace(runner=ScriptedRunner(), jobs=ScriptedJobs(), upkeep=ScriptedUpkeep())
+    for module in (base, signals, upkeep):
         monkeypatch.setattr(module, "services", lambda: fake)
     return fake
 

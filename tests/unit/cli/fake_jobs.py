@@ -8,6 +8,7 @@ from typing import Any
 from distworker.errors import JobUnknown, StateUnavailable
 from distworker.plan.model import JobRequest
 from distworker.state.base import JobView, WorkerView
+from distworker.state.turns import TurnView
 
 WORKER = WorkerView(owner="worker-1", slots=4, seen=0.0, info={})
 JOB = "20261123-7f3kq2xm"
@@ -55,6 +56,7 @@ class FakeJobs:
         self.outages = outages
         self.created: list[JobRequest] = []
         self.cancelled: list[str] = []
+        self.turns: list[TurnView] = []
 
     def create(self, request: JobRequest) -> bool:
         self.created.append(request)
@@ -78,6 +80,9 @@ class FakeJobs:
         self._answer()
         self.cancelled.append(job)
         return True
+
+    def upkeep(self) -> Sequence[TurnView]:
+        return self.turns
 
     def workers(self) -> Sequence[WorkerView]:
         self._answer()
