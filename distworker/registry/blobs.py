@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from distworker import stopping
 from distworker.digest import Digest, Hasher, Verified
 from distworker.errors import (
     DigestMismatch,
@@ -90,7 +91,7 @@ class BlobStream:
         size: int,
         *,
         chunk: int = CHUNK,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at = at

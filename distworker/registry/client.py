@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
-from distworker import __version__
+from distworker import __version__, stopping
 from distworker.digest import Digest
 from distworker.manifest import Descriptor, Manifest
 from distworker.registry import blobs, deletes, external, foreseen, manifests, mount, sessions, uploads
@@ -44,7 +44,7 @@ class Client:
         at: Endpoint,
         profile: HostProfile,
         chunk: int,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
         learned: Facts | None = None,
         api: Callable[[str], HTTP] | None = None,
         aws: Connect | None = None,

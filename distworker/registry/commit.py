@@ -8,10 +8,10 @@ ran out in the middle (moby #33558): only the last request is sent again, never 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from distworker import stopping
 from distworker.digest import Digest
 from distworker.errors import DigestMismatch, RequestTimeout, Throttled, Unavailable, UploadSessionLost
 from distworker.limits import SLEEP_MAX
@@ -56,7 +56,7 @@ def put_whole(at: Endpoint, session: UploadSession, digest: Digest, source: Sour
 
 
 def close(
-    at: Endpoint, session: UploadSession, digest: Digest, sleep: Callable[[float], None] = time.sleep
+    at: Endpoint, session: UploadSession, digest: Digest, sleep: Callable[[float], None] = stopping.sleep
 ) -> None:
     """The closing PUT after everything was sent; tried a few times in its session, each time only if a HEAD
     does not show that the one before did it.

@@ -24,6 +24,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from distworker import stopping
 from distworker.registry import tls
 from distworker.registry.addresses import AddressPolicy
 from distworker.registry.door import Door, Wires
@@ -60,6 +61,7 @@ class _Plain(HTTPConnection):
         super().connect()
         # urllib3 leaves the connect timeout on the socket while the body is sent.
         self.sock.settimeout(SEND_TIMEOUT)
+        stopping.attend(self.sock)
 
 
 class _Secure(_Plain, HTTPSConnection):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from distworker import stopping
 from distworker.digest import Digest
 from distworker.errors import AuthRequired, BlobUnknown, Denied, RedirectRefused, TransferError, Unauthorized
 from distworker.limits import EXTERNAL_URLS_MAX
@@ -30,7 +31,7 @@ def read_external(
     size: int,
     *,
     chunk: int = CHUNK,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] = stopping.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[BlobStream]:
     """The layer from the first of `urls` that gives it, hashed and sized like any blob.

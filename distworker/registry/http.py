@@ -18,6 +18,7 @@ from typing import Any, Final
 import requests
 from requests.structures import CaseInsensitiveDict
 
+from distworker import stopping
 from distworker.errors import (
     AddressRefused,
     DistworkerError,
@@ -76,7 +77,7 @@ class HTTP:
         dialer: Dialer,
         user_agent: str,
         backoff: Backoff = BACKOFF,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
         clock: Callable[[], float] = time.monotonic,
         renew: Callable[[str, Credential], None] | None = None,
         tokens: TokenCache | None = None,
@@ -297,6 +298,7 @@ class HTTP:
             headers["Content-Length"] = str(length)
         prepared = _prepare(call.method, url, headers, body if length else None)
         fault: BaseException
+        stopping.check()
         if call.fresh:
             self._dialer.adapter().close()
         try:
@@ -315,6 +317,7 @@ class HTTP:
         except DistworkerError:
             raise
         except NETWORK_ERRORS as error:
+            stopping.check()  # we hung up ourselves
             ours = body.failure if isinstance(body, SentBody) else None
             fault = ours or self._fault(error, origin_of(url), call.where)
             if ours is None:

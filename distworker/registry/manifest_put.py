@@ -9,10 +9,10 @@ a success. Nothing is ever re-serialised, retyped or converted (distribution-spe
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from distworker import stopping
 from distworker.errors import (
     BlobUnknown,
     DigestMismatch,
@@ -46,7 +46,7 @@ class Publisher:
     """Puts manifests to one registry, from any thread."""
 
     def __init__(
-        self, at: Endpoint, locks: SubjectLocks, sleep: Callable[[float], None] = time.sleep
+        self, at: Endpoint, locks: SubjectLocks, sleep: Callable[[float], None] = stopping.sleep
     ) -> None:
         self._at = at
         self._sleep = sleep

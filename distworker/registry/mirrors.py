@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from distworker import stopping
 from distworker.digest import Digest, Hasher
 from distworker.errors import (
     AuthRequired,
@@ -136,7 +137,7 @@ class MirroredStream(BlobStream):
         *,
         failed: Callable[[Reader, TransferError], None],
         chunk: int = CHUNK,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader, *self._next = readers

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from distworker import __version__
+from distworker import __version__, stopping
 from distworker.errors import InvalidReference
 from distworker.reference import needs_configuring
 from distworker.registry import blobs
@@ -65,7 +65,7 @@ class RegistryPool:
         user_agent: str = USER_AGENT,
         chunk: int = blobs.CHUNK,
         backoff: Backoff = BACKOFF,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
         clock: Callable[[], float] = time.monotonic,
         policy: AddressPolicy | None = None,
         trust_named: bool = False,

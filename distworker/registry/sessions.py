@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
+from distworker import stopping
 from distworker.digest import Digest
 from distworker.errors import DistworkerError, ProtocolError, RedirectRefused, UploadSessionLost
 from distworker.registry import faults, scopes
@@ -72,7 +73,8 @@ def cancel_upload(at: Endpoint, session: UploadSession) -> None:
     where = at.where("cancel upload", session.repository)
     call = Call("DELETE", session.location, where, timeout=CANCEL_TIMEOUT, once=True)
     try:
-        at.http.send(mannered(at, session, call)).close()
+        with stopping.shielded():  # it is called because the run was stopped
+            at.http.send(mannered(at, session, call)).close()
     except DistworkerError:
         return
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from distworker import stopping
 from distworker.registry.sharedtokens import Vault
 from distworker.registry.subjects import LocalLocks
 from distworker.registry.waits import SUBJECT_POLL, SUBJECT_TURN
@@ -23,7 +24,7 @@ class VaultLocks:
         vault: Vault,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
     ) -> None:
         self._vault = vault
         self._clock = clock

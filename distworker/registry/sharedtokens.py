@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from distworker import stopping
 from distworker.registry.challenge import Challenge, choose
 from distworker.registry.scopes import Scope
 from distworker.registry.tokencache import MemoryTokenCache, TokenKey
@@ -56,7 +57,7 @@ class SharedTokenCache:
         vault: Vault,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
     ) -> None:
         self._memory = memory
         self._vault = vault

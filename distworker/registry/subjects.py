@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from distworker import stopping
 from distworker.digest import Digest
 from distworker.errors import ManifestInvalid, ManifestTooLarge, TagImmutable, TransferError, Unavailable
 from distworker.limits import MANIFEST_MAX_PULL, MANIFEST_MAX_PUSH
@@ -74,7 +74,7 @@ class Subjects:
     """Keeps the fallback tags of one registry, from any thread."""
 
     def __init__(
-        self, at: Endpoint, locks: SubjectLocks, sleep: Callable[[float], None] = time.sleep
+        self, at: Endpoint, locks: SubjectLocks, sleep: Callable[[float], None] = stopping.sleep
     ) -> None:
         self._at = at
         self._locks = locks
@@ -147,6 +147,7 @@ class Subjects:
             headers=headers,
             body=raw,
         )
+        stopping.fence()  # the list may have been read long ago, by a worker that was frozen since
         with self._at.http.send(call) as reply:
             if reply.status in TAKEN:
                 return True

@@ -9,10 +9,10 @@ session that is of no more use is cancelled, and that never hides the first erro
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from distworker import stopping
 from distworker.digest import Digest
 from distworker.errors import DigestMismatch, LimitExceeded
 from distworker.registry import commit, mount, sessions
@@ -46,7 +46,7 @@ class _Blob:
 class Uploader:
     """Sends blobs to one registry, from any thread."""
 
-    def __init__(self, at: Endpoint, facts: Facts, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, at: Endpoint, facts: Facts, sleep: Callable[[float], None] = stopping.sleep) -> None:
         self._at = at
         self._sleep = sleep
         self._ways = Ways(at.registry, lambda: at.quirks, facts)

@@ -16,7 +16,8 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -39,7 +40,7 @@ from distworker.errors import (
 from distworker.registry.base import Registries
 from distworker.retrying import Backoff
 from distworker.service.background import Repeat
-from distworker.service.watch import RunWatch
+from distworker.service.watch import RunWatch, not_ours
 from distworker.state.base import Admitted, Beat, Claim, Ledger, Refusal
 from distworker.steps.base import Answer, Block, Context, Done, Step
 
@@ -186,9 +187,10 @@ class Runner:
         try:
             watch.check()
             work = self._equipment.steps[names.kind_of(claim.id)]
-            return work(self._context(watch), claim)
+            with watch.bound():
+                return work(self._context(watch), claim)
         except DistworkerError as error:
-            return error
+            return watch.reason or error  # a connection that was hung up fails in many ways
         except Exception as error:
             log.exception("%s failed unexpectedly", claim.id)
             kind = type(error).__name__
@@ -259,18 +261,21 @@ class Runner:
         """One sign of life for all running steps; stops those that the ledger says are lost."""
         with self._lock:
             running = list(self._active.values())
-        who = self._presence
-        lost = set(
-            self._ledger.beat(
-                who.owner,
-                0 if self._draining else who.slots,
-                who.info,
-                [Beat(watch.id, watch.token, watch.bytes, watch.size) for watch in running],
-            )
-        )
+        runs = Counter(watch.id for watch in running)
+        lost = self._sign(running)
         for watch in running:
-            if watch.id in lost:
-                watch.stop(Lost("nobody waits for this any more, or another worker has it now"))
+            # The answer names steps. A run that slept through its lease may stand beside the one after it.
+            if watch.id in lost and (runs[watch.id] == 1 or not self._holds(watch)):
+                watch.stop(not_ours())
+
+    def _holds(self, watch: RunWatch) -> bool:
+        """Ask the ledger now, for this run alone."""
+        return not self._sign([watch])
+
+    def _sign(self, running: Sequence[RunWatch]) -> Collection[str]:
+        who = self._presence
+        beats = [Beat(watch.id, watch.token, watch.bytes, watch.size) for watch in running]
+        return set(self._ledger.beat(who.owner, 0 if self._draining else who.slots, who.info, beats))
 
     def upkeep(self) -> None:
         """Take back overdue steps (if elected) and admit ready ones."""
@@ -300,7 +305,7 @@ class Runner:
     @contextmanager
     def _watched(self, claim: Claim) -> Iterator[RunWatch]:
         size = claim.body.get("size")
-        watch = RunWatch(claim.id, claim.token, size if isinstance(size, int) else 0)
+        watch = RunWatch(claim.id, claim.token, size if isinstance(size, int) else 0, self._holds)
         with self._lock:
             self._active[claim.token] = watch
             if self._draining:

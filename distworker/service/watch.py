@@ -1,41 +1,43 @@
-"""The line between a running step and its worker, as plain memory: no lock and no call on the byte path.
+"""The line between a running step and its worker: a step tells how far it is and asks whether to go on.
 
-A step writes how far it is and asks before each chunk whether it must stop; the runner's beat thread reads
-the one and sets the other. The first reason to stop stays.
+On the byte path it is plain memory, without a lock or a call; the runner's beat thread reads the one and
+says the other. A stop also ends what the step waits for (`distworker/stopping.py`); its first reason stays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from distworker.errors import Cancelled, Interrupted, Lost
+from distworker.stopping import Stopper
 
 
-class RunWatch:
-    """The `Watch` of one run. Steps write and read plain attributes; the beat thread does the talking."""
+class RunWatch(Stopper):
+    """The `Watch` of one run. `holds` asks the ledger whether the run of this watch still has its step."""
 
-    __slots__ = ("_stop", "bytes", "id", "size", "token")
-
-    def __init__(self, step: str, token: str, size: int) -> None:
+    def __init__(self, step: str, token: str, size: int, holds: Callable[[RunWatch], bool]) -> None:
+        super().__init__(self._ask)
         self.id = step
         self.token = token
         self.size = size
         self.bytes = 0
-        self._stop: Interrupted | None = None
+        self._holds = holds
 
     def moved(self, total: int) -> None:
         """Absolute bytes moved so far by this run."""
         self.bytes = total
 
-    def check(self) -> None:
-        """Raises Cancelled, Lost or Draining when the run must stop now."""
-        if self._stop is not None:
-            raise self._stop
-
-    def stop(self, reason: Interrupted) -> None:
-        """Make the next `check` raise; the first reason stays."""
-        if self._stop is None:
-            self._stop = reason
+    def _ask(self) -> None:
+        if not self._holds(self):
+            self.stop(not_ours())
+            self.check()
 
     @property
     def lost(self) -> bool:
         """Whether the ledger said that this run no longer holds the step."""
-        return isinstance(self._stop, (Lost, Cancelled))
+        return isinstance(self.reason, (Lost, Cancelled))
+
+
+def not_ours() -> Interrupted:
+    """Why a run stops that the ledger does not know any more."""
+    return Lost("nobody waits for this any more, or another worker has it now")

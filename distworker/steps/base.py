@@ -27,6 +27,15 @@ class Watch(Protocol):
         """Raises Cancelled, Lost or Draining when the run must stop now. Call it before each chunk."""
         ...
 
+    def fence(self) -> None:
+        """Asks the ledger now whether this run still holds its step. Call it right before each PUT of a tag:
+        a worker that was frozen does not know yet that others went on.
+
+        Raises:
+            Cancelled, Lost, Draining: as `check`. StateUnavailable: nobody can say.
+        """
+        ...
+
 
 class Knowledge(Protocol):
     """The part of the ledger that steps may ask: hints and tag lanes (see `state.base.Ledger`)."""

@@ -1,8 +1,10 @@
 """Put a tag last, inside its lane: whoever planned later wins, whenever each one gets here.
 
 The protocol has no compare-and-set, so the ledger's sequence is looked at right before and right after the
-PUT, and the tag is read back after that. A late loser puts the winner's manifest back. What remains is a run
-that dies between PUT and the second look; its rerun heals it.
+PUT, and the tag is read back after that. Right before the PUT the run also asks whether it still holds its
+step: a worker that was frozen meanwhile must not publish what others went on with. A late loser puts the
+winner's manifest back, whoever holds the step by then. What remains is a run that dies between PUT and the
+second look; its rerun heals it.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from distworker.errors import ProtocolError
+from distworker.errors import Interrupted, ProtocolError
 from distworker.manifest import Manifest
 from distworker.plan.ends import End
 from distworker.steps.base import Context
 from distworker.steps.verify import reads_back
+from distworker.stopping import shielded
 
 #: Times the tag is put while somebody else moves it under our hands.
 TRIES: Final = 3
@@ -46,18 +49,27 @@ class Lane:
         for _ in range(TRIES):
             if self.overtaken(reference, manifest):
                 return False
-            self._watch.check()
-            put(reference, manifest)
-            if not self.published(reference, manifest):
-                return False
-            if reads_back(self._end, reference, manifest):
-                return True
+            self._watch.fence()
+            # From the PUT to the last look nothing is broken off: a tag that came late must be put right.
+            with shielded():
+                self._put(reference, manifest, put)
+                if not self.published(reference, manifest):
+                    return False
+                if reads_back(self._end, reference, manifest):
+                    return True
         raise ProtocolError(
             f"{reference} does not lead to {manifest.digest} after it was put there {TRIES} times; "
             "something else moves it, or the registry does not keep it",
             phase="verify",
             reference=reference,
         )
+
+    def _put(self, reference: str, manifest: Manifest, put: Callable[[str, Manifest], None]) -> None:
+        try:
+            put(reference, manifest)
+        except Interrupted:  # another fence, behind the tag: it may stand already
+            self.overtaken(reference, manifest)
+            raise
 
     def published(self, reference: str, manifest: Manifest) -> bool:
         """Record that the tag is ours; False when a later image has it."""

@@ -295,6 +295,7 @@ class FakeWatch:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.fences = 0
         self.stop: DistworkerError | None = None
 
     def moved(self, total: int) -> None:
@@ -303,6 +304,10 @@ class FakeWatch:
     def check(self) -> None:
         if self.stop is not None:
             raise self.stop
+
+    def fence(self) -> None:
+        self.fences += 1
+        self.check()
 
 
 class Run:

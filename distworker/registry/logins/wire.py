@@ -8,9 +8,9 @@ may ask there.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
+from distworker import stopping
 from distworker.errors import ProtocolError, RealmRefused
 from distworker.registry.addresses import AddressPolicy, Allowed
 from distworker.registry.dialer import Dialer
@@ -36,7 +36,7 @@ class Wire:
         ca_file: str = "",
         proxy: str = "",
         backoff: Backoff = BACKOFF,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = stopping.sleep,
         wires: Wires | None = None,
     ) -> None:
         self._where = Where(PHASE, registry)

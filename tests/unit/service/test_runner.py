@@ -351,3 +351,52 @@ def test_a_lost_lease_ends_as_superseded() -> None:
     """Another worker has the step; ours must not report anything about it."""
     bench = Bench(raising(Lost("taken over")))
     assert bench.runner.run("j:a") == "superseded: taken over"
+
+
+def test_the_fence_asks_the_ledger_now() -> None:
+    """No beat was due, and yet the run hears before it writes a tag that its step is gone."""
+
+    def work(context: Context, claim: Claim) -> Answer:
+        context.watch.fence()
+        bench.ledger.cancel("a")
+        context.watch.fence()
+        raise AssertionError("the run went on")
+
+    bench = Bench(work)
+    assert bench.runner.run("j:a").startswith("superseded: ")
+
+
+def test_a_step_that_comes_back_to_the_worker_that_lost_it_is_not_stopped_with_the_lost_run() -> None:
+    """The ledger's answer names steps; of two runs of one step only the older is over."""
+    ended: list[str] = []
+
+    def work(context: Context, claim: Claim) -> Answer:
+        if ended:
+            bench.runner.beat()
+            context.watch.check()
+            ended.append("second")
+            return Done("done", Change(total=0, cursor=0))
+        ended.append("first")
+        bench.clock.now += 60
+        bench.ledger.reap("other")
+        bench.clock.now += 60
+        bench.ledger.beat("me", 4, {}, [])
+        bench.runner.pump()
+        assert bench.runner.run("j:a") == "done"
+        context.watch.check()
+        raise AssertionError("the lost run went on")
+
+    bench = Bench(work)
+    assert bench.runner.run("j:a").startswith("superseded: ")
+    assert ended == ["first", "second"]
+
+
+def test_what_a_hung_up_connection_raises_is_told_as_the_stop() -> None:
+    """A broken read of a stopped run is no fault of the registry, and costs no attempt."""
+
+    def work(context: Context, claim: Claim) -> Answer:
+        bench.runner.drain()
+        raise Unavailable("the connection broke")
+
+    bench = Bench(work)
+    assert "this worker is stopping" in bench.runner.run("j:a")

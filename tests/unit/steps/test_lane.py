@@ -157,3 +157,25 @@ def test_a_registry_without_head_is_read_back_by_get(world: World) -> None:
     world.site.no_head = True
     assert world.lane("new").put("1", NEW.manifest, world.end.put)
     assert world.site.count("get_manifest") == 1
+
+
+def test_a_run_that_lost_its_step_writes_no_tag(world: World) -> None:
+    """A worker that was frozen asks the ledger right before the PUT."""
+    world.watch.stop = Lost("another worker has it now")
+    with pytest.raises(Lost):
+        world.lane("old").put("1", OLD.manifest, world.end.put)
+    assert world.tag == ""
+
+
+def test_a_tag_that_came_late_is_put_right_although_the_run_is_over(world: World) -> None:
+    """Its PUT went through and the list of referrers behind it was refused to it: the winner comes back."""
+    first, second = world.lane("old"), world.lane("new")
+
+    def late(reference: str, manifest: Manifest) -> None:
+        _put(second, world)
+        world.end.put(reference, manifest)
+        raise Lost("another worker has it now")
+
+    with pytest.raises(Lost):
+        first.put("1", OLD.manifest, late)
+    assert world.tag == NEW.digest
