@@ -3,7 +3,9 @@
     <tenant>/blobs/<algorithm>/<hex>                 layers, configs and manifests, named by their own digest;
                                                      with an index.json beside them an OCI image layout
     <tenant>/refs/<host>/<repository>/tags/<tag>     small JSON: media type, digest and size of what it names
-    <tenant>/jobs/<job>/<name>                       request.json, list-00000.jsonl, report-00000.jsonl ...
+    <tenant>/jobs/<job>/<name>                       a job's request, frozen list, marks and report (names:
+                                                     `plan/folder.py`); a list that a registry was asked for
+                                                     has its claim's token, list-<token>-00000.jsonl
     <tenant>/staging/<token>/                        scratch of one claim, swept by its token
     <tenant>/quarantine/<algorithm>/<hex>            blobs whose bytes were found not to match their name
     <tenant>/care/<name>                             where scrub and gc stand; what gc is about to delete
@@ -57,7 +59,7 @@ def tags_prefix(tenant: str, host: str, repository: str) -> str:
 
 def job_key(tenant: str, job: str, name: str) -> str:
     """`<tenant>/jobs/<job>/<name>`, for example `default/jobs/0f3a/list-00000.jsonl`."""
-    return f"{_plain('tenant', tenant)}/jobs/{_plain('job', job)}/{_plain('name', name)}"
+    return f"{jobs_prefix(tenant)}{_plain('job', job)}/{_plain('name', name)}"
 
 
 def jobs_prefix(tenant: str) -> str:

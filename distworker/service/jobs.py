@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from distworker import names
 from distworker.blobstore.base import BlobStore
-from distworker.blobstore.keys import job_key
-from distworker.errors import InfrastructureError, InvalidRequest, JobUnknown, NoWorker
-from distworker.plan.codec import REQUEST_MAX, dump_request
+from distworker.errors import InfrastructureError, JobUnknown, NoWorker
+from distworker.plan.folder import write_request
 from distworker.plan.model import JobRequest, Place
-from distworker.plan.select import thaw
 from distworker.service.payload import parse_request
 from distworker.service.runner import Dispatcher
 from distworker.state.base import CANCELLING, RUNNING, JobView, Ledger, StepSpec, WorkerView
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
     from distworker.state.turns import TurnView
 
 log = logging.getLogger(__name__)
-
-#: Name of the request in the store, under the job's prefix.
-REQUEST_FILE: Final = "request.json"
 
 #: Digits of ids, in ASCII order so that ids sort by time; without i, l, o and u, which people misread.
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -98,12 +93,7 @@ class Jobs:
         """
         if self._ledger.job(request.id) is not None:
             return False
-        data = dump_request(request)
-        if len(data) > REQUEST_MAX:
-            raise InvalidRequest(f"pairs: {len(data)} bytes in one request; make it several", field="pairs")
-        store = self._store()
-        store.put_bytes(job_key(request.tenant, request.id, REQUEST_FILE), data)
-        thaw(store, request.tenant, request.id)
+        write_request(self._store(), request)
         opened = self._ledger.open_job(request.id, job_record(request), first_step(request, self._window))
         self._ring()
         return opened

@@ -1,32 +1,17 @@
-"""Rules become a list that is written once and read the same for ever."""
+"""Rules become transfers, numbered in their order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from distworker.blobstore.keys import job_key
 from distworker.blobstore.memory import MemoryStore
 from distworker.digest import Digest
-from distworker.errors import InvalidRequest, ManifestUnknown, Unavailable
+from distworker.errors import ManifestUnknown
 from distworker.plan.ends import End, open_end
 from distworker.plan.model import JobRequest, Pair, Place
-from distworker.plan.select import (
-    destination_of,
-    freeze,
-    frozen_total,
-    read_frozen,
-    require_version,
-    select,
-    thaw,
-)
-from distworker.state.base import Claim
-from distworker.state.memory import MemoryLedger
-from distworker.steps.base import Context, Done
-from distworker.steps.expand import expand
+from distworker.plan.select import destination_of, is_listed, require_version, select
 from tests.fakes.content import image, layer, put
-from tests.fakes.ports import FakeRegistries, FakeWatch, Site, registry_place, store_place
+from tests.fakes.ports import FakeRegistries, Site, registry_place, store_place
 
 DIGEST = Digest.of(b"x")
 TO = registry_place("dst.example", "b")
@@ -102,74 +87,6 @@ def test_all_tags_of_what_was_never_pulled_is_one_image_that_says_so() -> None:
         require_version(transfer.source, opener(place))
 
 
-def test_a_frozen_list_stays_as_it_is() -> None:
-    """Tags that come later are not part of the job, whoever freezes again."""
-    site = Site("s.example")
-    put(site, "a", "1", image(layer("1", 10)))
-    opener = Opener(site)
-    job = request(Pair(registry_place("s.example", "a"), TO, all_tags=True))
-    assert freeze(opener.store, job, opener) == 1
-    put(site, "a", "2", image(layer("2", 10)))
-    assert freeze(opener.store, job, opener) == 1
-    assert [t.source.tag for t in read_frozen(opener.store, "default", "j1", 0, 10)] == ["1"]
-
-
-def test_a_list_longer_than_a_shard_is_read_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Across shard borders, each transfer once."""
-    monkeypatch.setattr("distworker.plan.select.SHARD_LINES", 3)
-    opener = Opener(Site("s.example"))
-    pairs = [Pair(registry_place("s.example", "a", f"t{n}"), TO) for n in range(10)]
-    assert freeze(opener.store, request(*pairs), opener) == 10
-    assert opener.store.stat(job_key("default", "j1", "list-00003.jsonl")) is not None
-    seen: list[str] = []
-    while part := read_frozen(opener.store, "default", "j1", len(seen), 4):
-        seen += [t.source.tag for t in part]
-    assert seen == [f"t{n}" for n in range(10)]
-
-
-def test_shards_of_an_earlier_list_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A longer list under the same id left them behind."""
-    monkeypatch.setattr("distworker.plan.select.SHARD_LINES", 3)
-    opener = Opener(Site("s.example"))
-    pairs = [Pair(registry_place("s.example", "a", f"t{n}"), TO) for n in range(10)]
-    freeze(opener.store, request(*pairs), opener)
-    thaw(opener.store, "default", "j1")
-    assert freeze(opener.store, request(*pairs[:3]), opener) == 3
-    step = Claim("j:j1", "t", "j1", {"v": 1, "tenant": "default", "cursor": 0, "window": 50}, 1)
-    context = Context(opener.registries, opener.store, MemoryLedger(), FakeWatch())
-    answer = expand(context, step)
-    assert isinstance(answer, Done)
-    assert (answer.change.total, answer.change.cursor, len(answer.change.spawn)) == (3, 3, 6)
-
-
-class Flaky:
-    """A repository whose listing breaks."""
-
-    def __init__(self, end: End, after: int) -> None:
-        self._end = end
-        self._after = after
-
-    def tags(self) -> Iterator[str]:
-        """Some tags, then an error."""
-        for number, tag in enumerate(self._end.tags()):
-            if number == self._after:
-                break
-            yield tag
-        raise Unavailable("the listing broke")
-
-
-def test_a_listing_that_breaks_freezes_nothing() -> None:
-    """Half a list would silently leave images behind; the step is tried again instead."""
-    site = Site("s.example")
-    for tag in ("1", "2"):
-        put(site, "a", tag, image(layer(tag, 10)))
-    opener = Opener(site)
-    job = request(Pair(registry_place("s.example", "a"), TO, all_tags=True))
-    with pytest.raises(Unavailable):
-        freeze(opener.store, job, lambda place: Flaky(opener(place), 1))  # type: ignore[arg-type,return-value]
-    assert frozen_total(opener.store, "default", "j1") is None
-
-
 def test_an_empty_repository_is_one_transfer_without_a_version() -> None:
     """It fails by itself later, with a sentence about it; the other rules go on."""
     site = Site("s.example")
@@ -179,9 +96,9 @@ def test_an_empty_repository_is_one_transfer_without_a_version() -> None:
     assert [(t.source.tag, t.source.digest) for t in found] == [("", None)]
 
 
-def test_a_damaged_list_is_refused() -> None:
-    """Rather than taken for an empty one."""
-    store = MemoryStore()
-    store.put_bytes(job_key("default", "j1", "list.json"), b"{}")
-    with pytest.raises(InvalidRequest):
-        frozen_total(store, "default", "j1")
+def test_a_request_that_names_its_tags_is_the_same_list_every_time() -> None:
+    """No registry is asked for it; one rule with all tags makes it a listed one."""
+    named = Pair(registry_place("s.example", "a", "1"), TO)
+    listed = Pair(registry_place("s.example", "a"), TO, all_tags=True)
+    assert not is_listed(request(named, named))
+    assert is_listed(request(named, listed))

@@ -24,8 +24,6 @@ from distworker.errors import (
     StoreUnavailable,
 )
 from distworker.plan.codec import load_request
-from distworker.plan.ends import open_end
-from distworker.plan.select import freeze, frozen_total
 from distworker.registry.base import Registry
 from distworker.service.jobs import Jobs, is_open, new_job_id
 from distworker.service.local import LocalService, cache_folder
@@ -33,7 +31,6 @@ from distworker.service.runner import Equipment
 from distworker.state.base import Admitted, Change, Claim, Closing, StepSpec
 from distworker.state.memory import MemoryLedger
 from distworker.steps.base import Answer, Context, Done
-from tests.fakes.ports import FakeRegistries
 
 PAYLOAD = {"v": 1, "source": "a.example/x:1", "destination": "b.example/x", "labels": {"by": "test"}}
 
@@ -98,19 +95,9 @@ def test_the_same_id_again_changes_nothing() -> None:
     assert stored is not None and json.loads(stored)["pairs"][0]["source"]["repository"] == "x"
 
 
-def test_an_id_used_long_ago_does_not_bring_back_its_old_list() -> None:
-    """The ledger forgets a job, its list stays in the store: a nightly job would copy the first night for
-    ever."""
-    office = Office()
-    request = office.jobs.parse({**PAYLOAD, "source": "a.example/old:1"})
-    freeze(office.store, request, lambda place: open_end(FakeRegistries(), office.store, "default", place))
-    office.jobs.submit(PAYLOAD)
-    assert frozen_total(office.store, "default", "job-1") is None
-
-
 def test_a_request_too_large_to_be_read_back_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not recorded first and failed later."""
-    monkeypatch.setattr("distworker.service.jobs.REQUEST_MAX", 100)
+    monkeypatch.setattr("distworker.plan.folder.REQUEST_MAX", 100)
     office = Office()
     with pytest.raises(InvalidRequest, match="pairs: "):
         office.jobs.submit(PAYLOAD)
