@@ -35,6 +35,7 @@ from deploy.demo.swift import ROOT, Swift, swift_environment
 __all__ = [
     "ROOT",
     "Access",
+    "BeatScheduler",
     "CeleryWorker",
     "DockerRegistry",
     "Flower",
@@ -337,6 +338,20 @@ class CeleryWorker(ManagedProcess):
         with self.log.open("rb") as file:
             file.seek(self._seen)
             return file.read().decode(errors="replace")
+
+
+class BeatScheduler(ManagedProcess):
+    """`celery -A tasks beat` of this tree: rings for sweeps."""
+
+    def __init__(self, folder: Path, name: str, settings: Mapping[str, str], *, tree: Path = ROOT) -> None:
+        super().__init__(
+            f"scheduler {name}",
+            [sys.executable, "-m", "celery", "-A", "tasks", "beat", "--loglevel=INFO"],
+            log=folder.resolve() / f"scheduler-{name}.log",
+            healthy=lambda: "beat: Starting" in self.log.read_text(errors="replace"),
+            environment={"PYTHONUNBUFFERED": "1", **settings},
+            folder=tree,
+        )
 
 
 class Flower(ManagedProcess):

@@ -71,7 +71,7 @@ class Upkeep:
     ) -> None:
         self._turns = turns
         self._sweeps = sweeps
-        self._every = every
+        self._every = {name: seconds for name, seconds in every.items() if name in sweeps}
         self._owner = owner
         self._ring = ring
         self._stopping = threading.Event()
