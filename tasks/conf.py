@@ -71,6 +71,9 @@ def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[
         # The broker may come up after the worker, and may be away for longer than 100 tries.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A Redis that answers "no" for a while (read-only after a failover, out of memory, cannot save) is
+        # like one that is away; by default such an answer ends the worker.
+        "broker_channel_error_retry": True,
         # RabbitMQ notices a lost host after two missed beats; Celery's default is two minutes.
         "broker_heartbeat": 20,
         # Every slot may publish what it made ready while the pump thread publishes too.

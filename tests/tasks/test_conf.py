@@ -23,6 +23,11 @@ def test_messages_are_acknowledged_early_and_never_hoarded() -> None:
     assert settings["worker_prefetch_multiplier"] == 1
 
 
+def test_a_broker_that_refuses_commands_does_not_end_the_worker() -> None:
+    """A read-only, full or unsaved Redis answers with errors that Celery takes for bugs by default."""
+    assert celery_settings("redis://h/0", "dw:", 4)["broker_channel_error_retry"] is True
+
+
 def test_nothing_is_kept_in_a_result_backend() -> None:
     """The ledger has the results."""
     settings = celery_settings("redis://h/0", "dw:", 4)
