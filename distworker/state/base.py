@@ -189,6 +189,15 @@ class Ledger(Protocol):
         """Closed images in the order in which they closed."""
         ...
 
+    def unreported(self, limit: int = 100) -> Sequence[str]:
+        """Closed jobs whose report is not kept in the store yet, the first to close first; a job's own record
+        may be gone by then."""
+        ...
+
+    def reported(self, job: str) -> None:
+        """The closed job's report is kept: it is not `unreported` any more."""
+        ...
+
     def cancel(self, job: str) -> bool:
         """Stop a job: its images leave, steps nobody else wants are dropped, running ones hear of it at their
         next beat. False when there is no such open job."""

@@ -39,6 +39,15 @@ class Jobs:
             entries = self._redis.client.lrange(self._redis.key("outcomes", job), start, start + count - 1)
         return [_outcome(json.loads(entry)) for entry in entries]
 
+    def unreported(self, limit: int = 100) -> Sequence[str]:
+        with self._redis.errors():
+            found = self._redis.client.zrange(self._redis.key("unreported"), 0, limit - 1)
+        return [str(job) for job in found]
+
+    def reported(self, job: str) -> None:
+        with self._redis.errors():
+            self._redis.client.zrem(self._redis.key("unreported"), job)
+
     def cancel(self, job: str) -> bool:
         left = int(self._redis.run("cancel", job))
         known = left >= 0

@@ -35,6 +35,7 @@ TABLE: Final[dict[str, str]] = {
     "running": "run:",  # <job> set: steps running for it; each leaves when it stops
     "outcomes": "out:",  # <job> list: closed images; TTL Rules.keep from closing
     "jobs": "jobs",  # zset: all known jobs by number; TTL Rules.keep while none is open
+    "unreported": "unrep",  # zset: closed jobs by time; each leaves with its report; TTL Rules.keep
     "open": "open",  # set: jobs that are not closed
     "cancelling": "cancelling",  # set: jobs being cancelled; each leaves when it closes
     # lanes

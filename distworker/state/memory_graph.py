@@ -43,6 +43,7 @@ class Graph:
         self.now = clock
         self.steps: dict[str, Step] = {}
         self.jobs: dict[str, Job] = {}
+        self.unreported: dict[str, None] = {}  #: closed jobs whose report is not kept yet
         self.ready = ReadySteps()
         self.deadlines: list[tuple[float, str]] = []
         self.flying: dict[str, bool] = {}  #: queued and running steps; True for layers
@@ -274,6 +275,7 @@ class Graph:
         else:
             job.state = FAILED if job.error or job.counters.get(FAILED) else DONE
         job.closed = self.now()
+        self.unreported[job.id] = None
 
     def cancel_job(self, job: Job) -> None:
         job.state, job.stop = CANCELLING, True

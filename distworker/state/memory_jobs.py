@@ -51,6 +51,14 @@ class MemoryJobs:
             found = self._graph.jobs.get(job)
             return found.outcomes[start : start + count] if found else []
 
+    def unreported(self, limit: int = 100) -> Sequence[str]:
+        with self._lock:
+            return list(self._graph.unreported)[:limit]
+
+    def reported(self, job: str) -> None:
+        with self._lock:
+            self._graph.unreported.pop(job, None)
+
     def cancel(self, job: str) -> bool:
         with self._lock:
             found = self._graph.jobs.get(job)

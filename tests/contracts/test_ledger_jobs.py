@@ -228,6 +228,21 @@ def test_a_cancelled_job_leaves_others_alone(world: World) -> None:
     assert world.state("K") == "done"
 
 
+def test_a_closed_job_waits_until_its_report_is_kept(world: World) -> None:
+    """However it closed; the first to close is the first to be kept, and saying so twice is no error."""
+    for job in ("B", "A", "C"):
+        world.ledger.open_job(job, {}, expand(job))
+        world.advance(1)
+    world.finish("j:B", total=0, cursor=0)
+    world.advance(1)
+    world.ledger.cancel("A")
+    assert list(world.ledger.unreported()) == ["B", "A"]
+    assert list(world.ledger.unreported(1)) == ["B"]
+    for _ in range(2):
+        world.ledger.reported("B")
+    assert list(world.ledger.unreported()) == ["A"]
+
+
 def test_a_closed_job_is_forgotten_in_the_end(memory_world: World) -> None:
     """Records of a closed job live for a week (the server does this by TTL, see below)."""
     world = memory_world

@@ -1,6 +1,6 @@
 -- The moves of the work graph: subscriptions, homes, barriers, failure, images, room in a job.
 --
--- keys     those of _common.lua, and: job images running outcomes jobs open cancelling fly_control fly_layers subs due
+-- keys     those of _common.lua, and: job images running outcomes jobs open unreported cancelling fly_control fly_layers subs due
 --
 -- A job hash: v st(ate) rec(ord) first (packed spec) made closed total cursor stop err win(dow) c:<counter>
 
@@ -257,6 +257,8 @@ local function close_job(job, j)
   redis.call('PEXPIRE', key('outcomes', job), R.keep)
   redis.call('SREM', key('open'), job)
   redis.call('SREM', key('cancelling'), job)
+  redis.call('ZADD', key('unreported'), now, job)
+  redis.call('PEXPIRE', key('unreported'), R.keep)
   for _, old in ipairs(redis.call('ZRANGE', key('jobs'), 0, 9)) do
     if redis.call('EXISTS', key('job', old)) == 0 then redis.call('ZREM', key('jobs'), old) end
   end
