@@ -46,7 +46,8 @@ class DistworkerError(Exception):
     Fields (all optional, `None` when unknown): `phase` (what was being done), `registry` (host[:port]),
     `repository`, `reference` (tag or digest), `status` (HTTP status), `registry_code` (the registry's own
     code), `attempts` (sends that failed before this was raised), `field` (the request or settings field at
-    fault), `delay` (seconds to wait before trying again), `retry_at` (the same as Unix time in seconds).
+    fault), `delay` (seconds to wait before trying again), `retry_at` (the same as Unix time in seconds),
+    `passing` (False: a store's fault that somebody must mend).
     """
 
     code: ClassVar[str] = "internal"
@@ -63,6 +64,7 @@ class DistworkerError(Exception):
         "field",
         "delay",
         "retry_at",
+        "passing",
     )
 
     def __init__(self, message: str, *, retry: bool | None = None, **fields: Any) -> None:
@@ -156,9 +158,15 @@ class StateUnavailable(InfrastructureError):
 
 
 class StoreUnavailable(InfrastructureError):
-    """The blob store does not answer or answers with a server error."""
+    """The blob store does not answer, answers with a server error, or refuses us."""
 
     code = "store_unavailable"
+
+    @property
+    def passing(self) -> bool:
+        """Does it pass by itself (an outage, an overload)? Else somebody must mend the store's settings, a
+        key, a clock: waiting for that is no use, though another machine may fare better."""
+        return bool(self.fields.get("passing", True))
 
 
 class StoreFull(InfrastructureError):

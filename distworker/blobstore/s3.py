@@ -175,7 +175,7 @@ class S3Store:
             if _code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                 raise self._refused("make the bucket", error) from error
         except BotoCoreError as error:
-            raise StoreUnavailable(self._broken("make the bucket", error)) from error
+            raise self._broken("make the bucket", error) from error
 
     def close(self) -> None:
         """Closes the connections of this process; the next use opens new ones."""
@@ -213,23 +213,25 @@ class S3Store:
                 raise _PastEndError(f"{self.describe()} cannot {action}: it has fewer bytes") from error
             raise self._refused(action, error) from error
         except (BotoCoreError, OSError) as error:
-            raise StoreUnavailable(self._broken(action, error)) from error
+            raise self._broken(action, error) from error
 
     def _refused(self, action: str, error: ClientError) -> Exception:
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         return fault(self.describe(), action, _code(error), status)
 
-    def _broken(self, action: str, error: BaseException) -> str:
-        where = f"{self.describe()} cannot {action}"
+    def _broken(self, action: str, error: BaseException) -> StoreUnavailable:
+        where, mended = f"{self.describe()} cannot {action}", False
         if isinstance(error, ConnectTimeoutError | ReadTimeoutError):
-            return f"{where}: no answer for too long; check the server and the network"
-        if isinstance(error, SSLError):
-            return f"{where}: its certificate or handshake failed; give the right CA file for the store"
-        if isinstance(error, NoCredentialsError | PartialCredentialsError):
-            return f"{where}: no credentials; give the store an access key and a secret key"
-        if isinstance(error, ParamValidationError):
-            return f"{where}: the request is not a valid one; correct the name of the bucket"
-        return f"{where}: the connection failed ({type(error).__name__}); check the endpoint and the network"
+            text = "no answer for too long; check the server and the network"
+        elif isinstance(error, SSLError):
+            text, mended = "its certificate or handshake failed; give the right CA file for the store", True
+        elif isinstance(error, NoCredentialsError | PartialCredentialsError):
+            text, mended = "no credentials; give the store an access key and a secret key", True
+        elif isinstance(error, ParamValidationError):
+            text, mended = "the request is not a valid one; correct the name of the bucket", True
+        else:
+            text = f"the connection failed ({type(error).__name__}); check the endpoint and the network"
+        return StoreUnavailable(f"{where}: {text}", passing=False if mended else None)
 
 
 class _UploadGoneError(StoreUnavailable):

@@ -37,8 +37,11 @@ _REMEDIES: Final = {
     "AuthorizationHeaderMalformed": "the bucket is in another region; correct the region",
     "NotImplemented": "it does not know this operation; use a server with multipart uploads",
     "XAmzContentSHA256Mismatch": "it wants signed payloads; turn payload signing on",
+    "InvalidPart": "a part that was sent to it is not there any more; the blob is sent again",
     "SlowDown": "it is overloaded; give it time, or fewer workers",
 }
+#: Refusals that a second try gets past: somebody else changed what we relied on, or the request was late.
+_PASSING: Final = frozenset({"SlowDown", "InvalidPart", "NoSuchUpload", "RequestTimeout", "OperationAborted"})
 _STATUS_REMEDIES: Final = {
     301: _REMEDIES["PermanentRedirect"],
     403: _REMEDIES["AccessDenied"],
@@ -56,4 +59,7 @@ def fault(where: str, action: str, code: str, status: int) -> DistworkerError:
     reason = _REMEDIES.get(code) or _STATUS_REMEDIES.get(status)
     if reason is None:
         reason = "the server failed; its own log says why" if status >= 500 else "the server refused it"
-    return StoreUnavailable(f"{where} cannot {action}: {reason} ({shown})", status=status)
+    passing = code in _PASSING or status in {408, 429} or (status >= 500 and code != "NotImplemented")
+    return StoreUnavailable(
+        f"{where} cannot {action}: {reason} ({shown})", status=status, passing=None if passing else False
+    )

@@ -21,11 +21,16 @@ class RunWatch(Stopper):
         self.token = token
         self.size = size
         self.bytes = 0
+        self.durable = 0  #: bytes that outlive this run
         self._holds = holds
 
     def moved(self, total: int) -> None:
         """Absolute bytes moved so far by this run."""
         self.bytes = total
+
+    def kept(self, total: int) -> None:
+        """Absolute bytes that a successor can go on from."""
+        self.durable = total
 
     def _ask(self) -> None:
         if not self._holds(self):

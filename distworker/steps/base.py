@@ -23,6 +23,11 @@ class Watch(Protocol):
         """Absolute bytes moved so far by this run. Call it for every chunk: it costs a memory write."""
         ...
 
+    def kept(self, total: int) -> None:
+        """Absolute bytes of this step's work that outlive the run: whoever takes the step next goes on from
+        there. It costs a memory write, too."""
+        ...
+
     def check(self) -> None:
         """Raises Cancelled, Lost or Draining when the run must stop now. Call it before each chunk."""
         ...

@@ -295,11 +295,15 @@ class FakeWatch:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.durable = 0
         self.fences = 0
         self.stop: DistworkerError | None = None
 
     def moved(self, total: int) -> None:
         self.bytes = total
+
+    def kept(self, total: int) -> None:
+        self.durable = total
 
     def check(self) -> None:
         if self.stop is not None:
