@@ -5,6 +5,7 @@ Contents are short and made from their names, so that the same name is the same 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from distworker.digest import Digest
 from distworker.manifest import Manifest, parse_manifest
 from tests.fakes.ports import Site
 
+_digest_of = functools.cache(Digest.of)
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
@@ -92,5 +94,5 @@ def complete(site: Site, repository: str, content: Image) -> bool:
     repo = site.repositories.get(repository)
     if repo is None or repo.manifests.get(content.digest, (b"", ""))[0] != content.manifest.raw:
         return False
-    blobs = all(repo.blobs.get(Digest.of(data)) == data for data in content.blobs)
+    blobs = all(repo.blobs.get(_digest_of(data)) == data for data in content.blobs)
     return blobs and all(complete(site, repository, child) for child in content.children)

@@ -19,7 +19,7 @@ from distworker.plan.model import Pair, Place
 from distworker.platforms import Platform
 from distworker.state.base import Claim
 from tests.fakes.content import LAYER, Image, complete, descriptor, image, index, layer, put
-from tests.fakes.ports import Killed, Run, Site, registry_place, store_place
+from tests.fakes.ports import Run, Site, registry_place, store_place
 
 BASE, APP, TOOL = layer("base"), layer("app"), layer("tool")
 AT_SOURCE = registry_place("src.example", "team/app", "1")
@@ -641,43 +641,3 @@ def test_a_source_tag_that_moves_while_it_is_planned_is_copied_as_pinned(run: Ru
     assert outcomes[0]["digest"] == first.digest
     assert complete(target, "team/app", first)
     assert target.repositories["team/app"].tags == {"1": first.digest}
-
-
-@pytest.mark.parametrize("refuse_mounts", [False, True], ids=["mounts", "no mounts"])
-@pytest.mark.parametrize("moment", ["kill_before", "kill_after"])
-def test_a_kill_between_any_two_calls_leaves_the_old_tag_or_the_complete_new_image(
-    moment: str, refuse_mounts: bool
-) -> None:
-    """Every call of publish is tried; whatever the tag names is whole, and the rerun completes."""
-    number, killed = 1, True
-    while killed:
-        # Given: two images of the same content, the second one's tag held by an older image.
-        run = Run(Site("src.example"), Site("dst.example"))
-        source, target = sites(run)
-        target.refuse_mounts = refuse_mounts
-        old = put(target, "team/app", "1", image(TOOL))
-        new = put(source, "team/tool", "1", put(source, "team/app", "1", multi_arch()))
-
-        def arm(claim: Claim, target: Site = target, number: int = number) -> None:
-            setattr(target, moment, len(target.calls) + number if claim.id == "m:j1-1" else 0)
-
-        # When: the process dies at that call of the second publish.
-        run.before = arm
-        killed = False
-        try:
-            run.job("j1", copy(repository="team/tool"), copy())
-        except Killed:
-            killed = True
-        # Then: what the tag names is whole, and the rerun completes.
-        tag = target.repositories["team/app"].tags["1"]
-        assert tag in (old.digest, new.digest)
-        assert complete(target, "team/app", old if tag == old.digest else new)
-        target.kill_before = target.kill_after = 0
-        run.before = lambda claim: None
-        run.now += 60
-        run.drain()
-        assert [o["state"] for o in run.outcomes("j1")] == ["done", "done"]
-        assert target.repositories["team/app"].tags == {"1": new.digest}
-        assert complete(target, "team/app", new)
-        number += 1
-    assert number > 12
