@@ -4,7 +4,7 @@
     * RequestError                what the caller asked for is wrong (exit code 2)
         * InvalidRequest · InvalidReference · UnsupportedDigest · ConfigInvalid · JobUnknown
     * InfrastructureError         our own Redis, broker, store or fleet is not there (exit code 3)
-        * StateUnavailable · StoreUnavailable · StoreFull · NoWorker
+        * StateUnavailable · StoreUnavailable · StoreFull · NewerVersion · NoWorker
     * TransferError               a registry, its content or the way to it (exit code 1)
         * NotARegistry · TLSError · AddressRefused · RealmRefused · RedirectRefused
         * AuthRequired · Unauthorized · Denied
@@ -174,6 +174,12 @@ class StoreFull(InfrastructureError):
 
     code = "store_full"
     retry = False
+
+
+class NewerVersion(InfrastructureError):
+    """A record of a newer release, which this one leaves to others."""
+
+    code = "newer_version"
 
 
 class NoWorker(InfrastructureError):

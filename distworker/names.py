@@ -28,6 +28,13 @@ SWEEP: Final = "distworker.sweep"
 QUEUE_CONTROL: Final = "distworker.control"
 QUEUE_LAYERS: Final = "distworker.layers"
 
+
+def queue_of(version: int) -> str:
+    """The queue for job requests of that version, which older workers cannot read. Each worker serves its
+    own: what waits there is taken as soon as one is upgraded."""
+    return f"distworker.v{version}"
+
+
 # --- Steps --------------------------------------------------------------------------------------------------
 #: Step kinds in the order in which ready steps are admitted (publish first).
 PUBLISH: Final = "m"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -18,7 +19,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 
 from distworker import names
-from distworker.errors import DistworkerError, InternalError, InvalidRequest
+from distworker.errors import DistworkerError, InternalError, InvalidRequest, StateUnavailable
 from distworker.logs import MASK, redact
 from distworker.service.runner import StepFailed
 from distworker.service.wiring import Services, build_services
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 
 #: Longest argument text kept: the brokers' headers and Flower's table are no place for a whole job.
 SHOWN_LIMIT = 500
+#: Job requests of up to so many versions more are passed on: a rolling upgrade may skip some, and nobody may
+#: fill the broker with queues.
+VERSIONS_AHEAD = 5
+#: Pauses (seconds) between tries to pass one on: nobody else has it.
+PASS_ON_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 #: The fields of a request that sound as if they took a login: some people put theirs there, not an id.
 _CREDENTIAL = re.compile(r"(_credential['\"]?\s*[:=]\s*)('[^']*'?|\"[^\"]*\"?)")
 
@@ -100,31 +106,28 @@ def fail(error: Exception) -> NoReturn:
     raise TaskFailed(redact(str(error))) from None
 
 
-def check_version(message: Mapping[str, Any]) -> None:
-    """Raises InvalidRequest unless the message's `v` is one this release reads."""
+def version_of(message: Mapping[str, Any]) -> int:
+    """The message's `v`; raises InvalidRequest when there is none."""
     version = message.get("v")
     if isinstance(version, bool) or not isinstance(version, int):
         raise InvalidRequest("The message has no version: send v: 1.", field="v")
-    if version > names.VERSION:
-        raise InvalidRequest(
-            f"The message has version {version}, this worker reads {names.VERSION}: upgrade the worker.",
-            field="v",
-        )
     if version < 1:
         raise InvalidRequest(f"There is no message version {version}: send v: 1.", field="v")
+    return version
 
 
 def read_step(task: str, args: Sequence[Any], message: Mapping[str, Any]) -> str:
-    """The step id of a step message.
+    """The step id of a step message. It only says where to look, so one of a newer release is as good: if
+    the step itself is too new, the ledger says so and keeps it for others.
 
     Raises:
         InvalidRequest: the message is not `{v, step}`, or its step is none of this task's kind.
     """
     if args:
         raise InvalidRequest("A step message has no positional arguments: send v and step.", field="args")
-    check_version(message)
+    newer = version_of(message) > names.VERSION
     for name in message:
-        if name not in ("v", "step"):
+        if name not in ("v", "step") and not newer:
             raise InvalidRequest("A step message holds v and step, nothing else.", field=str(name)[:40])
     step = message.get("step")
     if not isinstance(step, str) or names.kind_of(step) != KIND_OF[task]:
@@ -146,11 +149,34 @@ def run_step(task: str, args: Sequence[Any], message: Mapping[str, Any]) -> str:
 
 def submit(args: Sequence[Any], request: Mapping[str, Any]) -> str:
     """Check a job request, record the job and return its id; a bad request raises `TaskFailed` naming the
-    field."""
+    field. One of a newer release is passed on to the queue that its workers serve."""
     try:
         if args:
             raise InvalidRequest("A job request has keyword arguments only (docs/enqueue.md).", field="args")
-        check_version(request)
-        return services().jobs.submit(request)
+        version = version_of(request)
+        if version <= names.VERSION:
+            return services().jobs.submit(request)
+        if version > names.VERSION + VERSIONS_AHEAD:
+            raise InvalidRequest(
+                f"The message has version {version}, this worker reads {names.VERSION}: upgrade the worker.",
+                field="v",
+            )
+        return pass_on(request, version)
     except DistworkerError as error:
         refuse(error)
+
+
+def pass_on(request: Mapping[str, Any], version: int) -> str:
+    """Hand a request to the workers of a newer release; raises StateUnavailable when the broker stays
+    away."""
+    for pause in (*PASS_ON_PAUSES, None):
+        try:
+            dispatch.pass_on(request, version)
+            break
+        except StateUnavailable:
+            if pause is None:
+                raise
+            time.sleep(pause)
+    said = f"passed on: version {version} is for newer workers, it waits in {names.queue_of(version)}"
+    log.warning("%s", said)
+    return said

@@ -25,7 +25,7 @@ TASK_ROUTES: Final = {
 #: Modules a worker loads; `tasks.signals` among them, so that it is connected before logging is set up.
 INCLUDE: Final = ("tasks.start", "tasks.layers", "tasks.publish", "tasks.upkeep", "tasks.signals")
 
-QUEUES: Final = (names.QUEUE_CONTROL, names.QUEUE_LAYERS)
+QUEUES: Final = (names.QUEUE_CONTROL, names.QUEUE_LAYERS, names.queue_of(names.VERSION))
 
 REDIS_SCHEMES: Final = ("redis", "rediss", "sentinel", "redis+socket")
 

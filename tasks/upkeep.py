@@ -8,7 +8,7 @@ from typing import Any
 from distworker import names
 from distworker.errors import DistworkerError, InvalidRequest
 from tasks.app import app
-from tasks.base import MessageTask, check_version, fail, refuse, services
+from tasks.base import MessageTask, fail, refuse, services, version_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ def sweep(*args: Any, **message: Any) -> str:
 
 
 def _sweep_of(args: tuple[Any, ...], message: dict[str, Any]) -> str:
-    check_version(message)
+    if version_of(message) > names.VERSION:
+        raise InvalidRequest("The message is of a newer release, whose scheduler rings again.", field="v")
     name = message.get("sweep")
     if args or set(message) - {"v", "sweep"} or not isinstance(name, str):
         raise InvalidRequest("A sweep's message holds v and sweep, nothing else.", field="sweep")

@@ -115,7 +115,7 @@ class _Reader:
         version = fields.pop("version", None)
         if version is None:
             self._fault("version", f"missing; begin the file with `version: {VERSION}`")
-        elif version != VERSION or isinstance(version, bool):
+        elif isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= VERSION:
             self._fault("version", f"must be {VERSION}; this release knows no other")
         self._known(fields, TOP, "")
         pairs = fields.get("pairs")

@@ -30,13 +30,24 @@ from distworker.plan.model import (
     PublishOrder,
 )
 from distworker.plan.resolve import blobs_of
-from distworker.state.base import UNCHANGED, Change, Closing, StepSpec
+from distworker.state.base import UNCHANGED, Change, Claim, Closing, StepSpec
 from distworker.state.texts import ends_of
 
 
 def slot(place: Place) -> tuple[str, str]:
     """(origin, credential) that work at `place` is counted under; the store has none."""
     return (place.host, place.credential) if place.kind == REGISTRY else ("", "")
+
+
+def paced_by(claim: Claim) -> str:
+    """The origin whose slot a step holds, from its body; "" when it holds none."""
+    kind, body = names.kind_of(claim.id), claim.body
+    ends = body.get("transfer", body)
+    found = [ends.get("source"), ends.get("destination")]
+    for end in found if kind in {names.PLAN, names.DOWNLOAD} else reversed(found):
+        if end and end["kind"] == REGISTRY:
+            return str(end["host"])
+    return ""
 
 
 def via(place: Place) -> str:

@@ -14,10 +14,11 @@ from typing import Final, Protocol
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.keys import blob_key, decode, ref_key, tags_prefix
 from distworker.digest import Digest, verify_bytes
-from distworker.errors import DistworkerError, ManifestInvalid, ManifestUnknown
+from distworker.errors import ManifestInvalid, ManifestUnknown, RequestError
 from distworker.limits import MANIFEST_MAX_PULL
 from distworker.manifest import Manifest, parse_manifest
 from distworker.names import VERSION
+from distworker.plan.fields import Fields
 from distworker.plan.model import STORE, Place
 from distworker.registry.base import ManifestHead, Registries, Registry
 
@@ -174,7 +175,8 @@ def _dump_ref(manifest: Manifest) -> bytes:
 def _load_ref(data: bytes, key: str) -> ManifestHead:
     try:
         record = json.loads(data)
+        Fields(record, f"the store's record {key}").version()
         digest, size = Digest.parse(record["digest"]), int(record["size"])
         return ManifestHead(digest, str(record["mediaType"]), size)
-    except (ValueError, KeyError, TypeError, DistworkerError):
+    except (ValueError, KeyError, TypeError, RequestError):
         raise ManifestInvalid(f"the store's record {key} is damaged; pull the image again") from None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from distworker.digest import Digest
-from distworker.errors import InvalidRequest, RequestError
+from distworker.errors import InvalidRequest, NewerVersion, RequestError
 from distworker.names import VERSION
 
 T = TypeVar("T")
@@ -48,10 +48,12 @@ class Fields:
         return list(self._rest)
 
     def version(self) -> None:
-        """`v` must be the version this release writes."""
+        """`v` must be a version this release reads; raises NewerVersion when a later one is needed."""
         found = self.take("v")
-        if isinstance(found, bool) or found != VERSION:
+        if isinstance(found, bool) or not isinstance(found, int) or found < 1:
             raise self.wrong("v", f"expected {VERSION}")
+        if found > VERSION:
+            raise newer(self.path or "the record", found)
 
     def text(self, name: str, pattern: re.Pattern[str] | None = None, *, required: bool = False) -> str:
         """Text of at most 255 characters that `pattern` matches whole; "" when absent and not required."""
@@ -103,3 +105,11 @@ class Fields:
         """Refuse every field that was not taken."""
         for name in self._rest:
             raise self.wrong(str(name)[:64], "unknown field")
+
+
+def newer(what: str, version: int) -> NewerVersion:
+    """The error for a record of a later version than this release reads."""
+    return NewerVersion(
+        f"{what} was written by a newer release (version {version}, this one reads up to {VERSION}); "
+        "a worker of that release takes it"
+    )

@@ -22,6 +22,7 @@ from distworker.errors import InvalidRequest
 from distworker.limits import MIB
 from distworker.names import VERSION
 from distworker.plan.codec import dump_line, load_line
+from distworker.plan.fields import Fields
 from distworker.plan.folder import LIST_FILE, SHARD, Folder
 from distworker.plan.model import ImageTransfer
 
@@ -71,10 +72,11 @@ def read_index(store: BlobStore, tenant: str, job: str) -> FrozenList | None:
         return None
     try:
         record = json.loads(data)
-        if record["v"] != VERSION or record["shard"] != SHARD_LINES:
+        Fields(record, f"job {job}: {LIST_FILE}").version()
+        if record["shard"] != SHARD_LINES:
             raise ValueError
         return FrozenList(int(record["total"]), str(record.get("name", "")))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidRequest):
         raise InvalidRequest(f"job {job}: {LIST_FILE} is damaged or of another release") from None
 
 

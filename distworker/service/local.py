@@ -60,6 +60,7 @@ class LocalService:
             Presence(f"local-{os.getpid()}", slots),
             beat_seconds=BEAT_SECONDS,
             failure_level=logging.INFO,
+            patient=False,
         )
         self.jobs = Jobs(ledger, lambda: equipment.store, self._dispatch, window=equipment.window)
         self._close = close

@@ -50,7 +50,8 @@ def parse_request(
         InvalidRequest, InvalidReference: `field` names the field that is wrong, and so does the message.
     """
     _known(payload, FIELDS, "")
-    if payload.get("v") != VERSION or isinstance(payload.get("v"), bool):
+    version = payload.get("v")
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= VERSION:
         raise _bad("v", f"expected {VERSION}, the version of this payload")
     kind = _text(payload, "kind", "") or ("migrate" if "pairs" in payload else "copy")
     if kind not in KINDS:

@@ -30,16 +30,13 @@ from distworker.errors import (
     Draining,
     InfrastructureError,
     InternalError,
-    Interrupted,
     Lost,
-    RateLimited,
-    RequestTimeout,
     StateUnavailable,
-    Throttled,
 )
 from distworker.registry.base import Registries
 from distworker.retrying import Backoff
 from distworker.service.background import Repeat
+from distworker.service.endings import Fail, GiveBack, ending
 from distworker.service.watch import RunWatch, not_ours
 from distworker.state.base import Admitted, Beat, Claim, Ledger, Refusal
 from distworker.steps.base import Answer, Block, Context, Done, Step
@@ -64,15 +61,6 @@ CAPS_SECONDS: Final = 60.0
 PATIENCE_SECONDS: Final = 120.0
 #: Retries of ledger calls and of the background threads: quick at first, because leases are short.
 LEDGER_BACKOFF: Final = Backoff(base=0.2, factor=2, cap=4, tries=1_000)
-#: Time before a failed step is tried again.
-STEP_BACKOFF: Final = Backoff(base=1, factor=2, cap=60, tries=1_000)
-#: Runs that may end because the other side said nothing: each lasts a minute or more, and five would keep a
-#: person waiting for ten.
-SILENCES: Final = 2
-#: Pause after a 429 that does not say how long to wait.
-PAUSE_SECONDS: Final = 30.0
-#: A step whose own Redis call failed is taken up again after this time.
-STATE_PAUSE_SECONDS: Final = 2.0
 
 
 class StepFailed(Exception):
@@ -104,7 +92,10 @@ class Presence:
 
 
 class Runner:
-    """One per process, made after any fork. `start` before the first `run`, `stop` at the end."""
+    """One per process, made after any fork. `start` before the first `run`, `stop` at the end.
+
+    `failure_level` is the log's for failed steps; `patient` as in `endings.ending`.
+    """
 
     def __init__(
         self,
@@ -117,6 +108,7 @@ class Runner:
         beat_seconds: float = BEAT_SECONDS,
         upkeep_seconds: float = UPKEEP_SECONDS,
         failure_level: int = logging.ERROR,
+        patient: bool = True,
     ) -> None:
         self._ledger = ledger
         self._equipment = equipment
@@ -124,6 +116,7 @@ class Runner:
         self._presence = presence
         self._clock = clock
         self._failure_level = failure_level
+        self._patient = patient
         self._active: dict[str, RunWatch] = {}
         self._lock = threading.Lock()
         self._draining = False
@@ -218,35 +211,25 @@ class Runner:
             return self._said(f"waits: {answer.text}") if held else _SUPERSEDED
         if isinstance(answer, (Cancelled, Lost)):
             return f"superseded: {answer.message}"
-        if isinstance(answer, (Interrupted, StateUnavailable, RateLimited, Throttled)):
-            return self._give_back(claim, watch, answer)
-        return self._fail(claim, watch, answer)
+        end = ending(answer, claim, self._patient)
+        if isinstance(end, GiveBack):
+            return self._give_back(claim, watch, answer, end)
+        return self._fail(claim, watch, answer, end)
 
-    def _give_back(self, claim: Claim, watch: RunWatch, error: DistworkerError) -> str:
-        delay, pause, level = 0.0, "", logging.INFO
-        if isinstance(error, StateUnavailable):
-            delay, level = STATE_PAUSE_SECONDS, logging.WARNING
-        elif not isinstance(error, Interrupted):
-            delay, pause, level = (
-                PAUSE_SECONDS if error.delay is None else error.delay,
-                "kind",
-                logging.WARNING,
-            )
-        held = self._insist(lambda: self._ledger.release(claim.id, claim.token, delay, pause), watch)
-        return self._said(f"given back for {delay:.0f} s: {error}", level) if held else _SUPERSEDED
+    def _give_back(self, claim: Claim, watch: RunWatch, error: DistworkerError, end: GiveBack) -> str:
+        held = self._insist(lambda: self._ledger.release(claim.id, claim.token, end.delay, end.pause), watch)
+        text = f"given back for {end.delay:.0f} s: {error}"
+        return self._said(text, end.level) if held else _SUPERSEDED
 
-    def _fail(self, claim: Claim, watch: RunWatch, error: DistworkerError) -> str:
-        retry = error.retry or isinstance(error, InternalError)
-        if isinstance(error, RequestTimeout) and claim.attempt >= SILENCES:
-            retry = False
-        delay = error.delay if error.delay is not None else STEP_BACKOFF.delay(claim.attempt)
+    def _fail(self, claim: Claim, watch: RunWatch, error: DistworkerError, end: Fail) -> str:
+        record, progressed = error.to_dict(), watch.progressed
         verdict = self._insist(
-            lambda: self._ledger.fail(claim.id, claim.token, error.to_dict(), retry, delay), watch
+            lambda: self._ledger.fail(claim.id, claim.token, record, end.retry, end.delay, progressed), watch
         )
         if verdict == "lost":
             return _SUPERSEDED
         if verdict == "retry":
-            return self._said(f"tries again in {delay:.0f} s: {error}", logging.WARNING)
+            return self._said(f"tries again in {end.delay:.0f} s: {error}", logging.WARNING)
         raise StepFailed(self._said(str(error), self._failure_level))
 
     @staticmethod
@@ -258,9 +241,12 @@ class Runner:
     # --- in the background ----------------------------------------------------------------------------------
 
     def beat(self) -> None:
-        """One sign of life for all running steps; stops those that the ledger says are lost."""
+        """One sign of life for all running steps; stops those that the ledger says are lost, and those that
+        are over their time (`watch.py`)."""
         with self._lock:
             running = list(self._active.values())
+        now = self._clock()
+        running = [watch for watch in running if not watch.overdue(now)]
         runs = Counter(watch.id for watch in running)
         lost = self._sign(running)
         for watch in running:

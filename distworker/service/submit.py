@@ -95,6 +95,20 @@ class Producer:
                 retry=False,
             )
 
+    def pass_on(self, request: Mapping[str, Any], version: int) -> None:
+        """Send a job request to the workers of that version; raises StateUnavailable as sending steps
+        does."""
+        with self._guarded():
+            self._app.send_task(
+                names.SUBMIT_JOB,
+                kwargs=dict(request),
+                queue=names.queue_of(version),
+                argsrepr=f"a job request of version {version}",
+                kwargsrepr="",
+                ignore_result=True,
+                retry=False,
+            )
+
     def ping(self) -> str:
         """Connect to the broker; returns its masked address. Raises StateUnavailable when it does not
         answer."""

@@ -25,6 +25,7 @@ from distworker.registry.base import Chunk
 from distworker.state.base import Claim
 from distworker.steps.base import Context
 from distworker.steps.threads import run_beside
+from distworker.stopping import Stopper
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Tee:
         self._state = _FEEDING
         self._sent: bool | None = None
         self._changed = threading.Condition()
+        self._stopper = Stopper()
 
     @classmethod
     def open(cls, context: Context, claim: Claim, download: BlobMove) -> Tee | None:
@@ -108,6 +110,7 @@ class Tee:
         if self._state != _CUT:
             log.info("the tee to %s is cut: %s", self.destination.host, why)
         self._state = _CUT
+        self._stopper.stop(Cancelled("the tee was cut"))  # also where its thread waits for the destination
         self._chunks.clear()
         self._waiting = 0
         self._changed.notify_all()
@@ -129,7 +132,8 @@ class Tee:
     def _send(self) -> None:
         sent, why = False, "the destination has the blob already"
         try:
-            sent = self._upload()
+            with self._stopper.bound():
+                sent = self._upload()
         except DistworkerError as error:
             why = str(error)
         except Exception:

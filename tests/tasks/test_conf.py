@@ -92,7 +92,7 @@ def test_a_worker_serves_each_queue_by_its_own_route() -> None:
     """Queues that share an exchange and a key would each get every message."""
     queues = celery_settings("redis://h/0", "dw:", 4)["task_queues"]
 
-    assert {queue.name for queue in queues} == {names.QUEUE_CONTROL, names.QUEUE_LAYERS}
+    assert {queue.name for queue in queues} == {names.QUEUE_CONTROL, names.QUEUE_LAYERS, "distworker.v1"}
     assert len({(queue.exchange.name, queue.routing_key) for queue in queues}) == len(queues)
 
 

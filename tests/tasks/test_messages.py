@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from distworker import names
+from distworker.errors import StateUnavailable
 from distworker.service.runner import StepFailed
+from tasks import base
 from tests.tasks.conftest import ScriptedJobs, ScriptedRunner
 
 STEP = "d:default/sha256:" + "ab" * 32
@@ -84,7 +88,7 @@ def test_a_failure_does_not_carry_the_error_below_it(runner: ScriptedRunner, rec
     ("message", "named"),
     [
         ({"step": STEP}, "no version"),
-        ({"v": 2, "step": STEP}, "upgrade the worker"),
+        ({"v": 2}, "step"),
         ({"v": 0, "step": STEP}, "no message version 0"),
         ({"v": "1", "step": STEP}, "no version"),
         ({"v": True, "step": STEP}, "no version"),
@@ -139,3 +143,33 @@ def test_a_bad_job_request_is_a_failure_that_names_the_field(
     assert result.state == "FAILURE"
     assert named in repr(result.result)
     assert jobs.taken == []
+
+
+def test_a_step_message_of_a_newer_release_is_as_good_as_ours(runner: ScriptedRunner, receive) -> None:
+    """In a rolling upgrade a new worker hands out old steps too; what is too new, the ledger keeps back."""
+    result = receive(names.DOWNLOAD_LAYER, v=2, step=STEP, hint="of the future")
+
+    assert (result.state, runner.asked) == ("SUCCESS", [STEP])
+
+
+@pytest.mark.parametrize("outages", [0, 2])
+def test_a_job_request_of_a_newer_release_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, jobs: ScriptedJobs, receive, outages: int
+) -> None:
+    """To the queue that workers of that version serve; nobody else has the request, so it is insisted."""
+    passed: list[tuple[object, int]] = []
+
+    def pass_on(request: object, version: int) -> None:
+        passed.append((request, version))
+        if len(passed) <= outages:
+            raise StateUnavailable("the broker is away")
+
+    monkeypatch.setattr(base, "dispatch", SimpleNamespace(pass_on=pass_on))
+    monkeypatch.setattr(base.time, "sleep", lambda seconds: None)
+
+    result = receive(names.SUBMIT_JOB, **{**REQUEST, "v": 2, "surprise": 1})
+
+    assert (result.state, jobs.taken) == ("SUCCESS", [])
+    assert "waits in distworker.v2" in result.result
+    assert passed[-1] == ({**REQUEST, "v": 2, "surprise": 1}, 2)
+    assert len(passed) == outages + 1

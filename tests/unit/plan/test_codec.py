@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from distworker.digest import Digest
-from distworker.errors import InvalidRequest
-from distworker.plan import codec
+from distworker.errors import InvalidRequest, NewerVersion
+from distworker.names import VERSION
+from distworker.plan import codec, fields
 from distworker.plan.model import BlobMove, ImageTransfer, JobRequest, Pair, Place, PublishOrder
 from distworker.platforms import Platform
 
@@ -76,7 +77,7 @@ def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("path", "value", "field"),
     [
-        ("v", 2, "v"),
+        ("v", 0, "v"),
         ("v", True, "v"),
         ("id", "A B", "id"),
         ("id", "", "id"),
@@ -128,6 +129,23 @@ def test_bytes_that_are_no_request_are_refused(data: bytes) -> None:
 def test_a_body_with_an_unknown_field_or_a_wild_size_is_refused() -> None:
     """Before anything is done with it."""
     body = codec.dump_blob(BlobMove("j1", "acme", SOURCE, DIGEST, 5))
-    for wrong in ({**body, "secret": "x"}, {**body, "size": -1}, {**body, "size": 2**60}, {**body, "v": 2}):
+    for wrong in ({**body, "secret": "x"}, {**body, "size": -1}, {**body, "size": 2**60}, {**body, "v": "1"}):
         with pytest.raises(InvalidRequest):
             codec.load_blob(wrong, "j1")
+
+
+def test_a_record_of_a_newer_release_is_left_to_its_workers() -> None:
+    """It is neither damaged nor somebody's mistake: the step is given back."""
+    body = codec.dump_blob(BlobMove("j1", "acme", SOURCE, DIGEST, 5))
+    with pytest.raises(NewerVersion, match="a worker of that release takes it"):
+        codec.load_blob({**body, "v": VERSION + 1, "field of the future": 1}, "j1")
+    line = json.loads(codec.dump_request(request())) | {"v": VERSION + 1}
+    with pytest.raises(NewerVersion):
+        codec.load_request(json.dumps(line).encode())
+
+
+def test_a_record_of_an_older_release_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job begun before an upgrade is ended after it."""
+    body = codec.dump_blob(BlobMove("j1", "acme", SOURCE, DIGEST, 5))
+    monkeypatch.setattr(fields, "VERSION", VERSION + 1)
+    assert codec.load_blob(body, "j1").size == 5

@@ -19,10 +19,10 @@ from distworker.errors import (
     Unavailable,
 )
 from distworker.registry.base import Registry
+from distworker.service.endings import SILENCES
 from distworker.service.runner import (
     BEAT_SECONDS,
     PATIENCE_SECONDS,
-    SILENCES,
     Equipment,
     Presence,
     Runner,
