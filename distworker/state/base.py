@@ -15,7 +15,7 @@ error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -156,6 +156,26 @@ class JobView:
     counters: Mapping[str, int]
     running: Mapping[str, Mapping[str, Any]]
     error: Mapping[str, Any] | None = None
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """An unfinished step that is late or held up, and why.
+
+    `state` is ready, queued, running, delayed, waiting or draining, since `since`; `deadline` is when the
+    ledger acts on it by itself, None when it waits for somebody else. `reason` and `text` (what the step
+    does) are sentences for operators.
+    """
+
+    id: str
+    job: str
+    state: str
+    since: float
+    deadline: float | None
+    worker: str
+    reason: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +223,15 @@ class Ledger(Protocol):
         next beat. False when there is no such open job."""
         ...
 
+    def pause_job(self, job: str) -> bool:
+        """Admit no step of this job until it is resumed; what runs goes on, and what another job shares is
+        done for that one. False when there is no such open job."""
+        ...
+
+    def resume_job(self, job: str) -> bool:
+        """Admit its steps again. False when there is no such open job."""
+        ...
+
     # steps
     def pump(self, limit: int = 64) -> Sequence[Admitted]:
         """Admit ready steps into free slots, round robin over jobs, publish first."""
@@ -231,9 +260,18 @@ class Ledger(Protocol):
         After three rounds it fails instead."""
         ...
 
-    def release(self, step: str, token: str, delay: float = 0.0, pause: str = "") -> bool:
+    def release(
+        self,
+        step: str,
+        token: str,
+        delay: float = 0.0,
+        pause: str = "",
+        error: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Give the step back uncharged, to be ready again after `delay` seconds. `pause` = "kind" stops
-        admitting this kind on this (origin, credential) for that time, "origin" everything on the origin."""
+        admitting this kind on this (origin, credential) for that time, "origin" everything on the origin.
+        `error` is why: a step that does nothing else for `Rules.patience` than being given back with an
+        error fails with the last one."""
         ...
 
     def fail(
@@ -245,9 +283,10 @@ class Ledger(Protocol):
         delay: float,
         progressed: bool = False,
     ) -> str:
-        """Charge an attempt (unless `progressed`). Returns `retry` when the step will run again after `delay`
-        seconds, `failed` when it is over (its subscribers of the same `via` have failed with it, the others
-        run a new round their way), `lost` when the token no longer holds."""
+        """Charge an attempt, unless the run `progressed`: it reached a new durable high-water mark. Returns
+        `retry` when the step will run again after `delay` seconds, `failed` when it is over (its subscribers
+        of the same `via` have failed with it, the others run a new round their way), `lost` when the token
+        no longer holds."""
         ...
 
     def reap(self, owner: str) -> int:
@@ -278,6 +317,28 @@ class Ledger(Protocol):
 
     def set_caps(self, caps: Mapping[str, int]) -> None:
         """Slots per origin, from the operator's settings."""
+        ...
+
+    def pause_origin(self, origin: str) -> None:
+        """Admit nothing that has this origin until it is resumed by an operator; what runs goes on."""
+        ...
+
+    def resume_origin(self, origin: str) -> bool:
+        """End an operator's pause; False when there was none."""
+        ...
+
+    def paused_origins(self) -> Sequence[str]:
+        """Origins that an operator paused, sorted."""
+        ...
+
+    # what an operator asks
+    def overdue(self, limit: int = 100) -> Sequence[Overdue]:
+        """Steps that are late or held up, and why; those that wait for one of these come last."""
+        ...
+
+    def open_steps(self, kinds: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Ids and bodies of all unfinished steps of these kinds (letters of `names.KINDS`). One may come
+        twice; one that was made meanwhile may be missing."""
         ...
 
     # health

@@ -35,7 +35,7 @@ RETRIES = 2  #: at once, after a dropped connection; longer outages are the call
 OLDEST = (6, 2)
 
 #: Heads that every script starts with, in this order.
-HEADS = ("_common", "_graph", "_back")
+HEADS = ("_common", "_ready", "_graph", "_back")
 
 #: What the server says first → what a person should know and do.
 REMEDIES: Mapping[str, str] = {
@@ -204,7 +204,18 @@ class Connection:
 @lru_cache(maxsize=16)
 def rules_json(rules: Rules, clock: int | None) -> str:
     """The rules as the scripts read them, times in milliseconds; `clock` replaces the server's time."""
-    times = ("lease", "resend", "resend_cap", "gap", "reap_every", "keep", "answer", "hint")
+    times = (
+        "lease",
+        "resend",
+        "resend_cap",
+        "gap",
+        "reap_every",
+        "keep",
+        "answer",
+        "hint",
+        "patience",
+        "idle",
+    )
     record = {name: int(value * 1000) if name in times else value for name, value in asdict(rules).items()}
     record |= {"live": int(rules.live * 1000), "v": names.VERSION}
     return json.dumps(record if clock is None else {**record, "clock": clock})

@@ -55,6 +55,19 @@ class Jobs:
             left = int(self._redis.run("cancel", job))
         return known
 
+    def pause_job(self, job: str) -> bool:
+        return self._pause("job", job)
+
+    def resume_job(self, job: str) -> bool:
+        return self._pause("-job", job)
+
+    def _pause(self, verb: str, job: str) -> bool:
+        """What the job shares with others changes hands after it, a few images a call."""
+        known = bool(self._redis.run("pause", verb, job))
+        while known and int(self._redis.run("walk", job)):
+            pass
+        return known
+
 
 def _outcome(entry: Sequence[str]) -> Mapping[str, Any]:
     """What close_image recorded: image, state, outcome, and the body of an image that did not make it."""
@@ -85,4 +98,5 @@ def _view(job: str, answer: Sequence[Any]) -> JobView:
         counters={**counters, "total": int(fields.get("total", 0)), "open": int(images)},
         running=steps,
         error=json.loads(fields["err"]) if "err" in fields else None,
+        paused="pz" in fields,
     )

@@ -20,12 +20,14 @@ TABLE: Final[dict[str, str]] = {
     "due": "due",  # zset: queued, running and delayed steps by deadline (ms); emptied by the reaper
     "fly_control": "fly:control",  # set: queued or running expand, plan and publish steps
     "fly_layers": "fly:layers",  # set: queued or running uploads and downloads
-    "ready": "rdy:",  # <kind>|<job>|<origin>|<credential> zset: ready steps; gone when empty
-    "ring": "ring:",  # <kind> list: the pairs whose ready set is not empty, in turn
+    "ready": "rdy:",  # <kind><priority>|<job>|<origin>|<credential> zset: ready steps; gone when empty
+    "ring": "ring:",  # <kind><priority> list: the pairs whose ready set is not empty, in turn
+    "parked": "park:",  # j|<job> or o|<origin> set: pairs out of their ring while that one is paused
     "answer": "ans:",  # <token> string: what its last operation was told; TTL Rules.answer
     # origins
     "use": "use:",  # <origin>|<credential> set: steps that hold a slot; freed with each of them
     "pause": "pause:",  # <origin> or <origin>|<credential>|<kind> string: end, begin (ms); TTL is the end
+    "stopped": "stopped",  # set: origins an operator paused, until resumed
     "caps": "caps",  # hash: origin → slots; replaced by set_caps, stays
     "hint": "hint:",  # <origin>|<credential>|<digest> zset: repositories by age; TTL Rules.hint
     "fact": "fact:",  # <origin> hash: what was learned of it → its end, text; TTL learned.KEEP from a change
@@ -38,6 +40,7 @@ TABLE: Final[dict[str, str]] = {
     "unreported": "unrep",  # zset: closed jobs by time; each leaves with its report; TTL Rules.keep
     "open": "open",  # set: jobs that are not closed
     "cancelling": "cancelling",  # set: jobs being cancelled; each leaves when it closes
+    "walks": "walks",  # hash: job paused or resumed just now → how far its shared steps were looked through
     # lanes
     "lane": "lane:",  # <lane> hash: last number, newest published, its note; TTL Rules.keep from the last use
     "lane_image": "lani:",  # <lane>|<image> string: that image's number; TTL Rules.keep
@@ -52,10 +55,11 @@ TABLE: Final[dict[str, str]] = {
     "info": "w:info",  # hash: owner → what it said of itself; swept with it
     "seq": "seq",  # counter: ages of steps, subscriptions and jobs; stays
     "reaped": "reaped",  # string: when the reaper last ran (ms); stays
+    "full": "full",  # string: the server's memory is above the ceiling; TTL Rules.full, set by the reaper
 }
 
 #: Keys that belong to the installation and not to a job: they may stay for ever.
-STANDING: Final = frozenset({"turn", "caps", "seen", "slots", "info", "seq", "reaped"})
+STANDING: Final = frozenset({"turn", "caps", "stopped", "seen", "slots", "info", "seq", "reaped"})
 
 
 def key(prefix: str, name: str, suffix: str = "") -> str:

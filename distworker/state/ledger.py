@@ -17,11 +17,12 @@ from distworker.state.jobs import Jobs
 from distworker.state.keys import DEFAULT_PREFIX
 from distworker.state.origins import Origins
 from distworker.state.progress import Progress
+from distworker.state.questions import Questions
 from distworker.state.rules import Rules, never_there, worker_lost
 from distworker.state.texts import step_text
 
 
-class RedisLedger(Jobs, Progress, Origins):
+class RedisLedger(Jobs, Progress, Origins, Questions):
     """See `state.base.Ledger`. `url` is a redis://, rediss:// or unix:// URL; `prefix` starts every key.
 
     `clock` is for tests; without it the ledger goes by the server's time.
@@ -80,8 +81,16 @@ class RedisLedger(Jobs, Progress, Origins):
         answer = self._redis.run("block", step, token, wire.text(wire.specs(needs)), wire.text(error))
         return bool(answer == "done")
 
-    def release(self, step: str, token: str, delay: float = 0.0, pause: str = "") -> bool:
-        return bool(self._redis.run("release", step, token, _millis(delay), pause) == "done")
+    def release(
+        self,
+        step: str,
+        token: str,
+        delay: float = 0.0,
+        pause: str = "",
+        error: Mapping[str, Any] | None = None,
+    ) -> bool:
+        reason = wire.text(wire.shortened(error)) if error else ""
+        return bool(self._redis.run("release", step, token, _millis(delay), pause, reason) == "done")
 
     def fail(
         self,
@@ -93,7 +102,7 @@ class RedisLedger(Jobs, Progress, Origins):
         progressed: bool = False,
     ) -> str:
         answer = self._redis.run(
-            "fail", step, token, wire.text(dict(error)), int(retry), _millis(delay), int(progressed)
+            "fail", step, token, wire.text(wire.shortened(error)), int(retry), _millis(delay), int(progressed)
         )
         return str(answer)
 

@@ -67,7 +67,7 @@ class Graph:
 
     def fly(self, step: Step) -> None:
         """Ready to queued: takes its slot."""
-        step.state = QUEUED
+        step.state, step.since = QUEUED, int(self.now())
         if step.kind in LAYERS and step.spec.origin:
             self.hold(step, slot_of(step.spec))
         self.flying[step.id] = step.kind in LAYERS
@@ -86,6 +86,7 @@ class Graph:
         job = self.jobs.get(step.spec.job)
         if job:
             job.running.pop(step.id, None)
+        step.since = int(self.now())
         step.due, step.token, step.owner, step.tee, step.moved, step.size = None, "", "", "", 0, 0
         step.state = WAIT
 
@@ -94,14 +95,14 @@ class Graph:
         if not step.settled:
             self.settle(step)
         if not step.barrier:
-            step.state = READY
+            step.state, step.since = READY, int(self.now())
             step.order = step.order or self.next_number()
             self.ready.add(step)
 
     # --- subscriptions --------------------
     def create(self, spec: StepSpec, subscriber: str = NOBODY) -> Step:
         """A new step with its needs, ready when it has none."""
-        step = self.steps[spec.id] = Step(spec.id, spec)
+        step = self.steps[spec.id] = Step(spec.id, spec, since=int(self.now()))
         job = self.jobs.get(spec.job)
         if step.kind == names.PUBLISH and job:
             job.images[step.image] = None
@@ -124,6 +125,8 @@ class Graph:
         if not step.root and step.home in ("", waiter.id):
             step.unwanted = False
             self.rehome(step, waiter.id)
+        else:
+            self.pass_on(step)
 
     def settle(self, step: Step) -> None:
         """Make the barrier what the current spec needs and has not got."""
@@ -141,7 +144,7 @@ class Graph:
         if step.state == READY:
             self.land(step)
         if home != step.home:
-            step.attempts = step.runs = step.rounds = 0
+            step.afresh()
         step.home, step.spec, step.settled = home, step.subscribers[home].spec, False
         if step.state == RUN:
             if old in self.jobs:
@@ -152,8 +155,45 @@ class Graph:
             self.advance(step)
 
     def best(self, step: Step) -> str:
-        """The subscriber whose way comes next: highest priority, then oldest."""
-        return min(step.subscribers, key=lambda s: rank_of(step.subscribers[s]))
+        """The subscriber whose way comes next: of a job not paused, highest priority, then oldest."""
+
+        def rank(name: str) -> tuple[bool, int, int]:
+            subscription = step.subscribers[name]
+            return (self.paused(subscription.spec.job), *rank_of(subscription))
+
+        return min(step.subscribers, key=rank)
+
+    def paused(self, job: str) -> bool:
+        """Did an operator pause it?"""
+        return job in self.jobs and self.jobs[job].paused
+
+    def pass_on(self, step: Step) -> None:
+        """A step whose home is of a paused job goes to the best subscriber of another; the home still
+        subscribes, with what it still waits for."""
+        if step.root or not step.home or not self.paused(step.spec.job):
+            return
+        best = self.best(step)
+        if self.paused(step.subscribers[best].spec.job):
+            return
+        if step.settled:
+            needs = [self.steps[need].subscribers[step.id].spec for need in sorted(step.barrier)]
+            old = step.subscribers[step.home]
+            step.subscribers[step.home] = Subscription(replace(step.spec, needs=tuple(needs)), old.order)
+        self.rehome(step, best)
+
+    def pass_on_shared(self, job: Job) -> None:
+        """After a pause or a resumption: no layer stays with a paused job that another one wants."""
+        for image in sorted(job.images):
+            publish = self.steps.get(names.publish_id(image))
+            for name in sorted(publish.barrier) if publish else ():
+                self._pass_on_below(name)
+
+    def _pass_on_below(self, name: str) -> None:
+        step = self.steps.get(name)
+        if step and not step.root:
+            self.pass_on(step)
+            for need in sorted(step.barrier):
+                self._pass_on_below(need)
 
     def leave(self, step_id: str, subscriber: str) -> None:
         """That subscriber no longer wants the step."""
@@ -214,7 +254,7 @@ class Graph:
             del step.subscribers[name]
         self.land(step)
         if step.subscribers:
-            step.attempts = step.runs = step.rounds = 0
+            step.afresh()
             self.rehome(step, step.home if step.home in step.subscribers else self.best(step))
         else:
             self.drop(step)
@@ -274,7 +314,7 @@ class Graph:
             job.state = CANCELLED
         else:
             job.state = FAILED if job.error or job.counters.get(FAILED) else DONE
-        job.closed = self.now()
+        job.closed, job.paused = self.now(), False
         self.unreported[job.id] = None
 
     def cancel_job(self, job: Job) -> None:

@@ -67,6 +67,23 @@ class MemoryJobs:
             self._graph.cancel_job(found)
             return True
 
+    def pause_job(self, job: str) -> bool:
+        return self._set_paused(job, True)
+
+    def resume_job(self, job: str) -> bool:
+        return self._set_paused(job, False)
+
+    def _set_paused(self, job: str, paused: bool) -> bool:
+        with self._lock:
+            found = self._graph.jobs.get(job)
+            if found is None or not found.open:
+                return False
+            found.paused = paused
+            if not paused:
+                self._graph.ready.unpark(f"j|{job}")
+            self._graph.pass_on_shared(found)
+            return True
+
     def _view(self, job: Job) -> JobView:
         running = {}
         for name in job.running:
@@ -79,7 +96,17 @@ class MemoryJobs:
             }
         counters = {**dict.fromkeys(COUNTERS, 0), **job.counters}
         counters |= {"total": job.total or 0, "open": len(job.images)}
-        return JobView(job.id, job.state, job.created, job.closed, job.record, counters, running, job.error)
+        return JobView(
+            job.id,
+            job.state,
+            job.created,
+            job.closed,
+            job.record,
+            counters,
+            running,
+            job.error,
+            job.paused,
+        )
 
     def _forget_old_jobs(self) -> None:
         limit = self._now() - self.rules.keep

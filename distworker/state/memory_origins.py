@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from distworker.state.memory_graph import Graph
 from distworker.state.rules import Rules
 
 
@@ -18,10 +19,28 @@ class MemoryOrigins:
     rules: Rules
     _now: Callable[[], float]
     _lock: threading.RLock
+    _graph: Graph
     _caps: dict[str, int]
+    _stopped: set[str]  #: origins an operator paused
     _hints: dict[tuple[str, str, str], dict[str, float]]
     _lanes: dict[str, tuple[int, int, Mapping[str, Any]]]  #: last number, newest published, its note
     _lane_images: dict[tuple[str, str], int]
+
+    def pause_origin(self, origin: str) -> None:
+        with self._lock:
+            self._stopped.add(origin)
+
+    def resume_origin(self, origin: str) -> bool:
+        with self._lock:
+            if origin not in self._stopped:
+                return False
+            self._stopped.remove(origin)
+            self._graph.ready.unpark(f"o|{origin}")
+            return True
+
+    def paused_origins(self) -> Sequence[str]:
+        with self._lock:
+            return sorted(self._stopped)
 
     def _remember(self, origin: str, credential: str, digest: str, repository: str) -> None:
         places = self._hints.setdefault((origin, credential, digest), {})

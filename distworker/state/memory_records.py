@@ -1,7 +1,7 @@
 """The records of the work graph in memory: steps, subscriptions, jobs, and the ring of ready steps.
 
 Plain values that `memory_graph.py` moves about; nothing here knows a rule of the graph, except in which
-order ready steps are served: in turn over (job, slot), inside a pair by priority and then by age.
+order ready steps are served: by priority, in turn over (job, slot), inside a pair by age.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ class Subscription:
     order: int
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a step has done nothing but being given back with an error."""
+
+    used: float
+    given_back: float
+    counts_until: float  #: a longer wait for a slot is no fault of the error
+
+
 @dataclass(slots=True)
 class Step:
     """A step from its first wish to its end. A root step has no `home`: its spec is its own."""
@@ -59,6 +68,14 @@ class Step:
     moved: int = 0
     size: int = 0
     patches: dict[str, Any] = field(default_factory=dict)
+    since: int = 0  #: second in which it came into its state
+    error: Mapping[str, Any] | None = None  #: the last one
+    patience: Patience | None = None  #: used up by being given back with an error
+
+    def afresh(self) -> None:
+        """Tries, rounds, patience and errors belong to the way it was done."""
+        self.attempts = self.runs = self.rounds = 0
+        self.patience = self.error = None
 
     @property
     def kind(self) -> str:
@@ -93,6 +110,7 @@ class Job:
     cursor: int = 0
     stop: bool = False  #: no more images are expanded
     error: Mapping[str, Any] | None = None
+    paused: bool = False
     images: dict[str, None] = field(default_factory=dict)
     running: dict[str, None] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
@@ -121,19 +139,26 @@ def rank_of(subscription: Subscription) -> tuple[int, int]:
 
 
 class ReadySteps:
-    """Ready steps: a heap for each (rank, job, slot), and for each rank a ring of the pairs that have any."""
+    """Ready steps: a heap for each (ring, job, slot), and rings of the pairs that have any, in turn.
+
+    A ring is named by kind and priority, as `u5`; `rings` has them in the order in which they are served.
+    Pairs that stand in `parked` (under what an operator paused) are in no ring.
+    """
 
     def __init__(self) -> None:
-        self.rings: dict[str, deque[tuple[str, str]]] = {kind: deque() for kind in names.KINDS}
-        self._heaps: dict[tuple[str, str, str], list[tuple[int, int, str]]] = {}
+        self.rings: dict[str, deque[tuple[str, str]]] = {
+            f"{kind}{priority}": deque() for kind in names.KINDS for priority in range(9, -1, -1)
+        }
+        self.parked: dict[str, set[tuple[str, str, str]]] = {}
+        self._heaps: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
         self._where: dict[str, tuple[str, str, str]] = {}
         self._sizes: dict[tuple[str, str, str], int] = {}
 
     def add(self, step: Step) -> None:
-        key = (step.kind, step.spec.job, slot_of(step.spec))
+        key = (f"{step.kind}{step.spec.priority}", step.spec.job, slot_of(step.spec))
         if not self._sizes.get(key):
-            self.rings[step.kind].append(key[1:])
-        heapq.heappush(self._heaps.setdefault(key, []), (9 - step.spec.priority, step.order, step.id))
+            self.rings[key[0]].append(key[1:])
+        heapq.heappush(self._heaps.setdefault(key, []), (step.order, step.id))
         self._sizes[key] = self._sizes.get(key, 0) + 1
         self._where[step.id] = key
 
@@ -141,19 +166,40 @@ class ReadySteps:
         """Take it out; its entry in the heap becomes stale and is skipped later."""
         self._leave(step.id)
 
-    def pop(self, kind: str, job: str, slot: str) -> str:
+    def pop(self, ring: str, job: str, slot: str) -> str:
         """The best step of one pair that is in the ring."""
-        key = (kind, job, slot)
+        key = (ring, job, slot)
         heap = self._heaps[key]
         while True:
-            step = heapq.heappop(heap)[2]
+            step = heapq.heappop(heap)[1]
             if self._where.get(step) == key:
                 self._leave(step)
                 return step
 
+    def first(self, ring: str, job: str, slot: str, count: int) -> list[str]:
+        """The steps of a pair that would be served next."""
+        key = (ring, job, slot)
+        return [step for _, step in sorted(set(self._heaps[key])) if self._where.get(step) == key][:count]
+
+    def park(self, name: str, ring: str, job: str, slot: str) -> None:
+        """Out of its ring, while `name` is paused."""
+        self.rings[ring].remove((job, slot))
+        self.parked.setdefault(name, set()).add((ring, job, slot))
+
+    def unpark(self, name: str) -> None:
+        """Back into their rings."""
+        for ring, job, slot in sorted(self.parked.pop(name, ()), key="|".join):
+            self.rings[ring].append((job, slot))
+
     def _leave(self, step: str) -> None:
         key = self._where.pop(step)
         self._sizes[key] -= 1
-        if not self._sizes[key]:
-            del self._sizes[key], self._heaps[key]
-            self.rings[key[0]].remove(key[1:])
+        if self._sizes[key]:
+            return
+        del self._sizes[key], self._heaps[key]
+        for name in [name for name, pairs in self.parked.items() if key in pairs]:
+            self.parked[name].remove(key)
+            if not self.parked[name]:
+                del self.parked[name]
+            return
+        self.rings[key[0]].remove(key[1:])

@@ -23,6 +23,16 @@ class Origins:
                 pipe.hset(caps_key, mapping={origin: int(cap) for origin, cap in caps.items()})
             pipe.execute()
 
+    def pause_origin(self, origin: str) -> None:
+        self._redis.run("pause", "origin", origin)
+
+    def resume_origin(self, origin: str) -> bool:
+        return bool(self._redis.run("pause", "-origin", origin))
+
+    def paused_origins(self) -> Sequence[str]:
+        with self._redis.errors():
+            return sorted(str(origin) for origin in self._redis.client.smembers(self._redis.key("stopped")))
+
     def hints(self, origin: str, credential: str, digests: Sequence[str]) -> Mapping[str, Sequence[str]]:
         with self._redis.errors(), self._redis.client.pipeline(transaction=False) as pipe:
             for digest in digests:

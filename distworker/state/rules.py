@@ -29,6 +29,8 @@ class Rules:
     )
     attempts: int = 5  #: charged attempts of one step, then it fails
     runs: int = 25  #: failed runs of one step, progress or not
+    patience: float = 86400.0  #: a step given back uncharged with an error for so long fails with it
+    idle: float = 3600.0  #: longest wait for a slot that counts as patience: a paused job must not use it up
     rounds: int = 3  #: times a step may find something missing again
     keep: float = 7 * 86400.0  #: records of a closed job, and lanes without a publish
     answer: float = (
@@ -36,7 +38,7 @@ class Rules:
     )
     hint: float = 3600.0  #: a location older than this is rarely worth a mount request
     hint_max: int = 8  #: repositories remembered for each (origin, credential, digest)
-    scan: int = 64  #: ring entries looked at in each rank of a pump call
+    scan: int = 64  #: closed ring entries looked at in a pump call
     batch: int = 200  #: overdue steps, or images of a cancelled job, handled in one script call
     window: int = 200  #: images of a job expanded at a time when its expand body names no `window`
 

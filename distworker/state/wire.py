@@ -7,12 +7,15 @@ large integers into floats, so whatever a script has to read is put beside the b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from distworker import names
 from distworker.state.base import Change, StepSpec
 from distworker.state.rules import NO_TOTAL
+
+#: Longest JSON of an error that is kept whole.
+ERROR_MAX: Final = 2000
 
 
 def text(value: object) -> str:
@@ -39,6 +42,15 @@ def spec(step: StepSpec) -> dict[str, Any]:
     if version > names.VERSION:
         record["v"] = version
     return {name: value for name, value in record.items() if value or name in ("i", "j", "b", "p")}
+
+
+def shortened(error: Mapping[str, Any]) -> dict[str, Any]:
+    """An error as a record keeps it: whole when it is short, else its words alone, cut."""
+    record = dict(error)
+    if len(text(record)) <= ERROR_MAX:
+        return record
+    kept: dict[str, Any] = {name: record[name] for name in ("code", "retry") if name in record}
+    return {**kept, "message": str(record.get("message", ""))[: ERROR_MAX // 2]}
 
 
 def specs(steps: Iterable[StepSpec]) -> list[dict[str, Any]]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distworker.state.base import Beat, Change, Claim, Closing, JobView, Ledger, StepSpec
+from distworker.state.ledger import RedisLedger
+from distworker.state.memory import MemoryLedger
 from tests.contracts.ledger_world import SIZE, download, expand, plan, publish, upload
 
 OWNERS = ("w1", "w2", "w3")
@@ -64,6 +66,9 @@ class Storm:
             (self.turn_back, 0.4),
             (self.cancel, 0.7),
             (self.caps, 1),
+            (self.pause_job, 1.5),
+            (self.pause_origin, 1),
+            (self.short_of_memory, 0.7),
             (self.lose_a_message, 1),
             (self.lose_a_worker, 4),
         ]
@@ -145,6 +150,20 @@ class Storm:
         caps = {name: self.random.choice([1, 2, 5]) for name in ("src", "alt", "dst", "two")}
         self.ask(lambda ledger: ledger.set_caps(caps))
 
+    def pause_job(self) -> None:
+        job, resume = self.random.choice(self.jobs), self.random.random() < 0.6
+        self.ask(lambda ledger: ledger.resume_job(job) if resume else ledger.pause_job(job))
+
+    def pause_origin(self) -> None:
+        origin, resume = self.random.choice(["src", "alt", "dst", "two"]), self.random.random() < 0.6
+        self.ask(lambda ledger: ledger.resume_origin(origin) if resume else ledger.pause_origin(origin))
+
+    def short_of_memory(self) -> None:
+        """The reaper finds the server above its ceiling, or below it again."""
+        full = self.random.random() < 0.4
+        for ledger in self.ledgers:
+            set_memory_full(ledger, full)
+
     def lose_a_message(self) -> None:
         if self.inbox:
             self.inbox.pop(self.random.randrange(len(self.inbox)))
@@ -162,7 +181,8 @@ class Storm:
             self.ask(lambda ledger: ledger.fail(step, token, ERROR, retry, delay, progressed))
         elif how == "release":
             delay, pause = self.random.choice([0.0, 3.0, 20.0]), self.random.choice(["", "kind", "origin"])
-            self.ask(lambda ledger: ledger.release(step, token, delay, pause))
+            error = self.random.choice([None, ERROR])
+            self.ask(lambda ledger: ledger.release(step, token, delay, pause, error))
         elif how == "block" and step[0] in "um":
             needs = [self.layer(claim.job)] if step[0] == "m" else list(self.layer(claim.job).needs)
             self.ask(lambda ledger: ledger.block(step, token, needs))
@@ -206,12 +226,22 @@ class Storm:
         for job in self.jobs:
             self.ask(lambda ledger, job=job: _plain(ledger.job(job)))  # type: ignore[misc]
             self.ask(lambda ledger, job=job: _by_image(ledger, job))  # type: ignore[misc]
+        if self.random.random() < 0.2:  # these look at everything
+            self.ask(lambda ledger: list(ledger.paused_origins()))
+            self.ask(lambda ledger: list(ledger.overdue(30)))
+            self.ask(lambda ledger: sorted(dict(ledger.open_steps("jpmud")).items()))
 
     def calm(self) -> None:
         """Honest workers finish what is left, dead ones are found, lost messages are sent again."""
         for claim in self.held:
             self.finish(claim, "done")
         self.held = []
+        for ledger in self.ledgers:
+            set_memory_full(ledger, False)
+        for job in self.jobs:
+            self.ask(lambda ledger, job=job: ledger.resume_job(job))  # type: ignore[misc]
+        for origin in self.ask(lambda ledger: list(ledger.paused_origins())):
+            self.ask(lambda ledger, origin=origin: ledger.resume_origin(origin))  # type: ignore[misc]
         for _ in range(300):
             self.beat()
             self.pump()
@@ -238,7 +268,19 @@ class Storm:
 
 def _plain(view: JobView | None) -> tuple[Any, ...]:
     assert view is not None
-    return view.state, view.created, view.closed, dict(view.counters), dict(view.running), view.error
+    return (
+        *(view.state, view.created, view.closed, view.paused),
+        *(dict(view.counters), dict(view.running), view.error),
+    )
+
+
+def set_memory_full(ledger: Ledger, full: bool) -> None:
+    """As the reaper would find it; a server without a ceiling leaves the mark to whoever set it."""
+    if isinstance(ledger, MemoryLedger):
+        ledger.memory_full = full
+    if isinstance(ledger, RedisLedger):
+        client, name = ledger.redis.client, ledger.redis.key("full")
+        client.set(name, "1", ex=3600) if full else client.delete(name)
 
 
 def _by_image(ledger: Ledger, job: str) -> list[Any]:

@@ -203,13 +203,25 @@ def test_many_closed_pairs_delay_the_open_one_by_a_few_calls_only(world: World) 
     assert [step for _ in range(3) for step in world.pump()] == ["u:open@open"]
 
 
-def test_a_higher_priority_job_does_not_starve_another(world: World) -> None:
-    """Between jobs it is turns; priority orders a job's own steps and decides about homes."""
-    world.planned({"J-1": stored("J", 4, priority=1)}, "J", 1)
-    world.planned({"K-1": stored("K", 4, priority=9)}, "K", 9)
+def test_a_higher_priority_job_goes_first_and_equal_ones_take_turns(world: World) -> None:
+    """Whoever is in a hurry is served before the others; those get what is left, one after the other."""
+    for job, priority in (("J", 1), ("K", 9), ("L", 1)):
+        world.planned({f"{job}-1": stored(job, 3, priority=priority)}, job, priority)
     world.give_back()
-    with_slots(world, 4)
-    assert sorted(step[2] for step in world.pump()) == ["J", "J", "K", "K"]
+    with_slots(world, 6)
+    served = [step[2] for step in world.pump()]
+    assert served[:3] == ["K", "K", "K"]
+    assert sorted(served[3:]) == ["J", "J", "L", "L"]
+
+
+def test_closed_pairs_of_a_high_priority_do_not_hide_open_ones_of_a_low_one(world: World) -> None:
+    """Each ring has its share of the 64 looks of a call."""
+    world.ledger.set_caps({f"full{n}": 0 for n in range(100)})
+    specs = [upload(f"{n}", "J", destination=f"full{n}", priority=9, stored=True) for n in range(100)]
+    world.planned({"J-1": [*specs, upload("late", "J", priority=9, stored=True)]}, "J", 9)
+    world.planned({"K-1": [upload("k", "K", priority=0, stored=True)]}, "K", 0)
+    assert "u:k@dst" in world.inbox or world.pump() == ["u:k@dst"]
+    assert "u:late@dst" in [step for _ in range(4) for step in world.pump()]
 
 
 def test_admitted_steps_carry_the_sentence_an_operator_reads(world: World) -> None:

@@ -1,7 +1,7 @@
 -- Shared head of every script: arguments, time, step records, barriers, ready rings.
 -- ARGV[1] key prefix, ARGV[2] rules as JSON (times in ms), the operation's own arguments from ARGV[3] on.
 --
--- keys     step subs barrier got due ready ring use pause caps answer seq
+-- keys     step subs barrier got due answer seq job
 --
 -- A step record is a packed table; fields that hold their default are absent:
 --   st state: wait ready queued run delay    p spec of the home (below)     h home subscriber ('*': nobody)
@@ -9,6 +9,8 @@
 --   se 1: the spec's needs are subscribed    o age among ready steps        x unclaimed messages sent
 --   at charged attempts   ru failed runs     ro block rounds                k 1: nobody wants it any more
 --   tk token   ow owner   va via claimed     hd slots held                  te upload fed by this download
+--   t  second in which it came into its state                               er its last error (JSON)
+--   pw patience used up, by being given back with an error: {ms, last given back, until when waiting counts}
 --   mv moved   sz size    pa patches (list of JSON objects merged into the body, root steps only)
 -- A spec: j job  b body JSON  p priority  o origin  c credential  a via  z body size  v body version
 --         y 1: its bytes are counted already
@@ -19,6 +21,8 @@ local P, R = ARGV[1], cjson.decode(ARGV[2])
 local function key(name, id) return P .. KEY[name] .. (id or '') end
 local T = redis.call('TIME')
 local now = R.clock or T[1] * 1000 + math.floor(T[2] / 1000)
+
+local second = math.floor(now / 1000)
 
 local ROOT = {m = true, p = true, j = true}
 local LAYER = {u = true, d = true}
@@ -134,47 +138,9 @@ local function body_of(r)
   return parts
 end
 
--- ready rings
-local function slot_of(p) return (p.o or '') .. '|' .. (p.c or '') end
-
-local function ready_add(r)
-  local k, pair = kind(r.id), r.p.j .. '|' .. slot_of(r.p)
-  local set = key('ready', k .. '|' .. pair)
-  if redis.call('ZCARD', set) == 0 then redis.call('RPUSH', key('ring', k), pair) end
-  redis.call('ZADD', set, (9 - (r.p.p or 5)) * 1e12 + r.o, r.id)
-end
-
-local function ready_remove(r)
-  local k, pair = kind(r.id), r.p.j .. '|' .. slot_of(r.p)
-  local set = key('ready', k .. '|' .. pair)
-  redis.call('ZREM', set, r.id)
-  if redis.call('ZCARD', set) == 0 then redis.call('LREM', key('ring', k), 0, pair) end
-end
-
--- until when that name is paused; a pause that begins later than now is of a clock that went back since
-local function pause_ends(name)
-  local ends, begins = string.match(redis.call('GET', key('pause', name)) or '0 0', '^(%d+) (%d+)$')
-  return tonumber(begins) <= now and tonumber(ends) or 0
-end
-
--- paused, or its slots are all taken
-local function closed(k, slot)
-  local origin = string.match(slot, '^[^|]*')
-  for _, name in ipairs({slot .. '|' .. k, origin}) do
-    if pause_ends(name) > now then return true end
-  end
-  if not LAYER[k] or origin == '' then return false end
-  local cap = redis.call('HGET', key('caps'), origin)
-  return cap and redis.call('SCARD', key('use', slot)) >= tonumber(cap)
-end
-
-local function hold(r, slot)
-  r.hd = r.hd or {}
-  r.hd[#r.hd + 1] = slot
-  redis.call('SADD', key('use', slot), r.id)
-end
-
 local function set_due(r, deadline) redis.call('ZADD', key('due'), deadline, r.id) end
+
+local function job_paused(job) return redis.call('HEXISTS', key('job', job), 'pz') == 1 end
 
 -- the running step, if this token still holds it
 local function held_by(id, token)

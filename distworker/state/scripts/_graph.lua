@@ -1,10 +1,12 @@
 -- The moves of the work graph: subscriptions, homes, barriers, failure, images, room in a job.
 --
--- keys     those of _common.lua, and: job images running outcomes jobs open unreported cancelling fly_control fly_layers subs due
+-- keys     those of _common.lua and _ready.lua, and: images running outcomes jobs open unreported cancelling
+--          fly_control fly_layers subs due
 --
 -- A job hash: v st(ate) rec(ord) first (packed spec) made closed total cursor stop err win(dow) c:<counter>
+--             pz 1: paused by an operator
 
-local create, subscribe, settle, advance, leave, rehome, drop, deliver, fail, close_image, room
+local create, subscribe, settle, advance, leave, rehome, pass_on, drop, deliver, fail, close_image, room
 
 -- jobs
 local function job_state(job) return redis.call('HGET', key('job', job), 'st') or '' end
@@ -26,14 +28,14 @@ local function land(r)
   end
   for _, slot in ipairs(r.hd or {}) do redis.call('SREM', key('use', slot), r.id) end
   r.hd, r.tk, r.ow, r.te, r.mv, r.sz = nil, nil, nil, nil, nil, nil
-  r.st = 'wait'
+  r.st, r.t = 'wait', second
 end
 
 -- a landed step goes where it belongs: behind its barrier, or to the ready ones
 advance = function(r)
   if not r.se then settle(r) end
   if barrier_size(r) == 0 then
-    r.st = 'ready'
+    r.st, r.t = 'ready', second
     r.o = r.o or next_number()
     ready_add(r)
   end
@@ -41,7 +43,7 @@ end
 
 create = function(id, spec, subscriber)
   spec.i = nil
-  local r = {id = id, st = 'wait', p = spec, v = R.v}
+  local r = {id = id, st = 'wait', t = second, p = spec, v = R.v}
   records[id] = r
   local k = kind(id)
   if k == 'm' and redis.call('EXISTS', key('job', spec.j)) == 1 then
@@ -80,10 +82,12 @@ local function subscriber_put(r, name, spec)
   if redis.call('HSET', key('subs', r.id), name, cmsgpack.pack(spec)) == 1 then r.n = (r.n or 0) + 1 end
 end
 
+-- the subscriber whose way comes next: of a job that is not paused, highest priority, oldest
 local function best(r)
-  local found
+  local found, found_rank
   for _, s in ipairs(subscribers(r)) do
-    if not found or (s[2].p or 5) > (found[2].p or 5) then found = s end
+    local rank = (s[2].p or 5) - (job_paused(s[2].j) and 100 or 0)
+    if not found or rank > found_rank then found, found_rank = s, rank end
   end
   return found
 end
@@ -112,6 +116,7 @@ subscribe = function(w, spec)
     rehome(r, w.id, spec)
   else
     subscriber_put(r, w.id, spec)
+    pass_on(r)
   end
 end
 
@@ -129,12 +134,15 @@ settle = function(r)
   for _, need in ipairs(needs) do if wanted[need.i] then subscribe(r, need) end end
 end
 
+-- tries, rounds, patience and errors belong to the way it was done
+local function afresh(r) r.at, r.ru, r.ro, r.pw, r.er = nil, nil, nil, nil, nil end
+
 -- run it that subscriber's way from now on; what is queued or running goes on as it is
 rehome = function(r, home, spec)
   local old = r.p.j
   if r.st == 'ready' then land(r) end
   if home ~= r.h then
-    r.at, r.ru, r.ro = nil, nil, nil
+    afresh(r)
     if not spec then
       spec = cmsgpack.unpack(redis.call('HGET', key('subs', r.id), home))
       subscriber_remove(r, home)
@@ -147,6 +155,36 @@ rehome = function(r, home, spec)
   elseif r.st == 'wait' then
     advance(r)
   end
+end
+
+-- what it still waits for, as it wants it done: used up by settle, and needed again by a later one
+local function needs_of(r)
+  local needs = {}
+  for _, id in ipairs(barrier(r)) do
+    local need = get(id)
+    local spec = need and need.h == r.id and need.p
+    if need and not spec then
+      local raw = redis.call('HGET', key('subs', id), r.id)
+      spec = raw and cmsgpack.unpack(raw)
+    end
+    if spec then
+      local copy = {i = id}
+      for name, value in pairs(spec) do copy[name] = value end
+      needs[#needs + 1] = copy
+    end
+  end
+  return #needs > 0 and needs or nil
+end
+
+-- a step whose home is of a paused job goes to the best subscriber of another; the home still subscribes
+pass_on = function(r)
+  if ROOT[kind(r.id)] or not r.h or (r.n or 0) == 0 or not job_paused(r.p.j) then return end
+  local next_home = best(r)
+  if job_paused(next_home[2].j) then return end
+  local name, spec = r.h, r.p
+  if r.se then spec.n = needs_of(r) end
+  subscriber_put(r, name, spec)
+  rehome(r, next_home[1])
 end
 
 leave = function(id, name)
@@ -221,7 +259,7 @@ fail = function(r, via, err)
   for _, name in ipairs(failing) do subscriber_remove(r, name) end
   land(r)
   if left then
-    r.at, r.ru, r.ro = nil, nil, nil
+    afresh(r)
     rehome(r, r.h or best(r)[1])
   else
     drop(r)
@@ -253,6 +291,7 @@ local function close_job(job, j)
   if j[1] == 'cancelling' then state = 'cancelled'
   elseif j[5] or tonumber(redis.call('HGET', key('job', job), 'c:failed') or '0') > 0 then state = 'failed' end
   redis.call('HSET', key('job', job), 'st', state, 'closed', now)
+  redis.call('HDEL', key('job', job), 'pz')
   redis.call('PEXPIRE', key('job', job), R.keep)
   redis.call('PEXPIRE', key('outcomes', job), R.keep)
   redis.call('SREM', key('open'), job)

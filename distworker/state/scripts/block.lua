@@ -3,7 +3,7 @@
 local id, token, needs, err = ARGV[3], ARGV[4], cjson.decode(ARGV[5]), ARGV[6]
 local r = held_by(id, token)
 if not r then return answered(token) end
-r.ro = (r.ro or 0) + 1
+r.ro, r.pw = (r.ro or 0) + 1, nil
 if r.k then drop(r)
 elseif r.ro > R.rounds then fail(r, r.va, err)
 else

@@ -41,7 +41,7 @@ if ROOT[kind(id)] and state == 'cancelling' then
   close_image(string.sub(id, 3), 'cancelled', '{}')
   return refuse('cancelled')
 end
-r.st, r.tk, r.ow, r.x, r.va = 'run', token, owner, nil, r.p.a or ''
+r.st, r.t, r.tk, r.ow, r.x, r.va = 'run', second, token, owner, nil, r.p.a or ''
 set_due(r, now + R.lease)
 if state ~= '' then redis.call('SADD', key('running', r.p.j), id) end
 tee(r)

@@ -1,5 +1,6 @@
--- pump(limit): JSON list of {step, {body parts}} admitted: rank by rank, in turn over the ring of (job, slot) pairs.
--- keys     ring ready pause caps use fly_control fly_layers due seen slots
+-- pump(limit): JSON list of {step, {body parts}} admitted: kind by kind, then by priority, then in turn over the
+-- ring of (job, slot) pairs.
+-- keys     ring ready parked pause caps use fly_control fly_layers due seen slots full
 local limit = tonumber(ARGV[3])
 local slots, out = 0, {}
 local live = redis.call('ZRANGEBYSCORE', key('seen'), '(' .. (now - R.live), '+inf')
@@ -11,7 +12,7 @@ local layers = redis.call('SCARD', key('fly_layers'))
 
 local function admit(r)
   local k = kind(r.id)
-  r.st = 'queued'
+  r.st, r.t = 'queued', second
   if LAYER[k] then
     if (r.p.o or '') ~= '' then hold(r, slot_of(r.p)) end
     redis.call('SADD', key('fly_layers'), r.id)
@@ -25,18 +26,34 @@ local function admit(r)
   out[#out + 1] = {r.id, body_of(r)}
 end
 
-for _, k in ipairs({'m', 'u', 'd', 'p', 'j'}) do
-  local ring = key('ring', k)
-  local length, skipped, scanned = redis.call('LLEN', ring), 0, 0
-  while length > 0 and #out < limit and skipped < length and scanned < R.scan do
+-- the rings that have any pair, with their lengths; none that would bring more images while memory is short
+local rings = {}
+local kinds = redis.call('EXISTS', key('full')) == 1 and {'m', 'u', 'd'} or {'m', 'u', 'd', 'p', 'j'}
+for _, k in ipairs(kinds) do
+  for priority = 9, 0, -1 do
+    local length = redis.call('LLEN', key('ring', k .. priority))
+    if length > 0 then rings[#rings + 1] = {k, k .. priority, length} end
+  end
+end
+
+-- every ring has its share of the looks at pairs that are closed: none can hide another for ever
+local looks = math.max(1, math.floor(R.scan / math.max(1, #rings)))
+for _, entry in ipairs(rings) do
+  local k, name, length = unpack(entry)
+  local ring, skipped, looked = key('ring', name), 0, 0
+  while length > 0 and #out < limit and skipped < length and looked < looks do
     if layers + control >= window or (LAYER[k] and layers >= layer_window) then break end
     local pair = redis.call('LMOVE', ring, ring, 'LEFT', 'RIGHT')
-    scanned = scanned + 1
-    if closed(k, string.match(pair, '^[^|]*|(.*)$')) then
-      skipped = skipped + 1
+    local park = parked_as(pair)
+    if park then
+      redis.call('RPOP', ring)
+      redis.call('SADD', key('parked', park), name .. '|' .. pair)
+      length, looked = length - 1, looked + 1
+    elseif closed(k, string.match(pair, '^[^|]*|(.*)$')) then
+      skipped, looked = skipped + 1, looked + 1
     else
       skipped = 0
-      local set = key('ready', k .. '|' .. pair)
+      local set = key('ready', name .. '|' .. pair)
       local r = get(redis.call('ZPOPMIN', set)[1])
       if redis.call('ZCARD', set) == 0 then
         redis.call('RPOP', ring)
