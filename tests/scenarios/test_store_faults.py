@@ -18,7 +18,7 @@ from tests.conftest import swift_options
 from tests.fakes.s3_proxy import S3Proxy
 from tests.images import Pushed, digest_at
 from tests.scenarios.conftest import s3_table
-from tests.scenarios.fleet import Fleet, Ran
+from tests.scenarios.fleet import Fleet, Ran, wait_for
 from tests.scenarios.site import Site, images, site
 from tests.scenarios.traffic import kept_blobs
 
@@ -78,40 +78,48 @@ def layer(image: Pushed) -> str:
     return max(image.blobs, key=lambda one: image.blobs[one]).partition(":")[2]
 
 
-@pytest.mark.parametrize(
-    ("name", "status", "code", "words"),
-    [
-        (
-            "full",
-            507,
-            "InsufficientStorage",
-            ("store_full: ", "no room", "free some space or raise its quota"),
-        ),
-        ("quota", 403, "QuotaExceeded", ("store_full: ", "no room", "free some space or raise its quota")),
-        ("broken", 500, "InternalError", ("store_unavailable: ", "the server failed", "(500 InternalError)")),
-    ],
-)
-def test_a_store_that_takes_no_blob_fails_that_image_alone(
-    shop: Shop, name: str, status: int, code: str, words: tuple[str, ...]
-) -> None:
-    """The typed line names the store; the destination's old tag stands; the other image arrives."""
+def test_what_the_store_does_not_take_waits_until_it_does(shop: Shop) -> None:
+    """The typed line says what to mend; old tags stand; other images arrive; no attempt is charged."""
     here = shop.site
-    image, good, old = here.image(name, name), here.image(f"good-{name}", f"good-{name}"), here.old(name)
-    shop.proxy.refuse("PUT", layer(image), status, code)
+    refusals = {
+        "full": (507, "InsufficientStorage", "store_full: ", "no room", "free some space or raise its quota"),
+        "quota": (403, "QuotaExceeded", "store_full: ", "no room", "free some space or raise its quota"),
+        "broken": (500, "InternalError", "store_unavailable: ", "the server failed", "(500 InternalError)"),
+        "denied": (403, "AccessDenied", "store_unavailable: ", "access is denied", "the key needs to"),
+    }
+    wanted = {name: here.image(name, name) for name in (*refusals, "good")}
+    old = {name: here.old(name) for name in refusals}
+    for name, (status, code, *_) in refusals.items():
+        shop.proxy.refuse("PUT", layer(wanted[name]), status, code)
+    pairs = [here.pair(f"{here.source.host}/{name}:1", name) for name in wanted]
 
-    ran, closed = shop.run(name, f"good-{name}")
+    # When the store refuses the layers of four images out of five
+    job = here.fleet.migrate(pairs, "--detach").events[0]["job"]
+    here.fleet.until(job, lambda view: view["images"]["done"] == 1, "the fifth arrives")
 
-    assert ran.code == 1, ran.text
-    assert closed[name]["state"] == "failed", ran.text
-    line = f"{closed[name]['error']['code']}: {closed[name]['error']['message']}"
-    print(line)
-    assert [part for part in words if part not in line] == []
-    assert closed[f"good-{name}"]["state"] == "done"
-    assert digest_at(f"{here.destination.host}/{name}:1") == old.digest
-    assert here.whole(here.destination, name, image)
+    # Then the four wait, each with its reason
+    def said(name: str) -> bool:
+        lines = [line for line in here.fleet.logs().splitlines() if layer(wanted[name]) in line]
+        return any(
+            "given back" in line and all(part in line for part in refusals[name][2:]) for line in lines
+        )
+
+    wait_for(lambda: all(said(name) for name in refusals), "the log says what each waits for")
+    assert here.fleet.look(job)["images"]["failed"] == 0
     kept = shop.kept
-    assert f"sha256:{layer(image)}" not in kept
-    assert set(good.blobs) <= set(kept)
+    for name in refusals:
+        assert digest_at(f"{here.destination.host}/{name}:1") == old[name].digest
+        assert here.whole(here.destination, name, wanted[name])
+        assert f"sha256:{layer(wanted[name])}" not in kept
+
+    # And arrive when the store is well
+    shop.proxy.forgive()
+    view = here.fleet.until_over(job)
+    assert view["state"] == "done", here.fleet.logs()
+    assert {name: digest_at(f"{here.destination.host}/{name}:1") for name in wanted} == {
+        name: image.digest for name, image in wanted.items()
+    }
+    assert "tries again" not in here.fleet.logs(), "no attempt was charged"
 
 
 def test_a_store_that_fails_for_a_while_costs_nothing_but_time(shop: Shop) -> None:
