@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from distworker import names
 from distworker.blobstore.base import BlobStore
-from distworker.errors import InfrastructureError, JobUnknown, NoWorker
+from distworker.errors import InfrastructureError, JobUnknown, NoWorker, StateUnavailable
 from distworker.plan.folder import write_request
 from distworker.plan.model import JobRequest, Place
 from distworker.service.payload import parse_request
@@ -96,6 +96,7 @@ class Jobs:
         write_request(self._store(), request)
         opened = self._ledger.open_job(request.id, job_record(request), first_step(request, self._window))
         self._ring()
+        self._settle(f"job {request.id} is recorded in the store; `distworker recover` finds it there")
         return opened
 
     def view(self, job: str) -> JobView:
@@ -120,7 +121,9 @@ class Jobs:
         stopped = self._ledger.cancel(job)
         if not stopped:
             self.view(job)
-        return stopped
+            return False
+        self._settle(f"ask `distworker status {job}`, and cancel it again if it runs")
+        return True
 
     def workers(self) -> Sequence[WorkerView]:
         """The live workers."""
@@ -137,6 +140,17 @@ class Jobs:
                 "no live worker: start one with `celery -A tasks worker`,"
                 " or add --local to copy from this machine"
             )
+
+    def _settle(self, otherwise: str) -> None:
+        """Acknowledge only what outlives a crash of Redis, or say that it might not. After ringing: workers
+        need not wait for the disk."""
+        try:
+            kept = self._ledger.settle()
+        except StateUnavailable as error:
+            log.warning("Redis did not say that it has this on its disk (%s); %s", error, otherwise)
+            return
+        if not kept:
+            log.warning("Redis has not put this on its disk yet; should it lose that, %s", otherwise)
 
     def _ring(self) -> None:
         """Hand the first step out now. The job is recorded: if this fails, the workers' pumps do it."""
