@@ -2,9 +2,9 @@
 
 * DistworkerError
     * RequestError                what the caller asked for is wrong (exit code 2)
-        * InvalidRequest · InvalidReference · UnsupportedDigest · ConfigInvalid · JobUnknown
+        * InvalidRequest · InvalidReference · UnsupportedDigest · ConfigInvalid · JobUnknown · JobRunning
     * InfrastructureError         our own Redis, broker, store or fleet is not there (exit code 3)
-        * StateUnavailable (StateRefused) · StoreUnavailable · StoreFull · NewerVersion · NoWorker
+        * StateUnavailable · StoreUnavailable · StoreFull · NewerVersion · NoWorker
     * TransferError               a registry, its content or the way to it (exit code 1)
         * NotARegistry · TLSError · AddressRefused · RealmRefused · RedirectRefused
         * AuthRequired · Unauthorized · Denied
@@ -144,6 +144,12 @@ class JobUnknown(RequestError):
     code = "job_unknown"
 
 
+class JobRunning(RequestError):
+    """The job is not over yet."""
+
+    code = "job_running"
+
+
 class InfrastructureError(DistworkerError):
     """One of our own servers is missing or unwell."""
 
@@ -155,12 +161,6 @@ class StateUnavailable(InfrastructureError):
     """Redis does not answer, or answers that it cannot write."""
 
     code = "state_unavailable"
-
-
-class StateRefused(StateUnavailable):
-    """Redis is there, and the ledger must not or may not work on it until somebody sets it up otherwise."""
-
-    code = "state_refused"
 
 
 class StoreUnavailable(InfrastructureError):

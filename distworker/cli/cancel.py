@@ -24,7 +24,7 @@ def command(job: str, as_json: bool) -> int:
     """
     with work.fleet(work.settings(options.current())) as jobs:
         stopped = jobs.cancel(job)
-        view = jobs.view(job)
+        view, _ = jobs.find(job)
     if as_json:
         click.echo(json.dumps({"event": "job", **report.job_record(view)}, ensure_ascii=False))
     elif stopped:

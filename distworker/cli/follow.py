@@ -91,7 +91,7 @@ class _Reader:
         except JobUnknown as error:
             raise StateUnavailable(
                 f"Redis no longer knows job {self._job}: it was emptied, or came back without its data;"
-                " start the job again, what has arrived does not move twice"
+                f" `distworker recover {self._job}` goes on with it, what has arrived does not move twice"
             ) from error
 
     def new_outcomes(self) -> None:

@@ -43,6 +43,11 @@ COMMANDS: Final = {
     "migrate": "Copy everything that a job file lists.",
     "status": "List jobs, or show one job.",
     "cancel": "Stop a job.",
+    "pause": "Hold a job, or everything at a registry.",
+    "resume": "Let a paused job or registry go on.",
+    "retry": "Run again those images of a job that failed.",
+    "stuck": "List what is late or held up, why, and what to do.",
+    "recover": "Go on with the jobs that a loss of Redis left behind.",
     "doctor": "Check Redis, broker, store, workers and registries, and say what to do.",
 }
 

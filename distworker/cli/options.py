@@ -115,6 +115,25 @@ def job(command: F) -> F:
     return as_json(command)
 
 
+def held(command: F) -> F:
+    """What `pause` and `resume` are about: a job, or a registry."""
+    job = click.argument("job", metavar="[JOB]", required=False)
+    origin = click.option("--origin", metavar="HOST", help="This registry (host or host:port), in all jobs.")
+    return job(origin(command))
+
+
+def one_of(job: str | None, origin: str | None) -> str:
+    """The job or the host that was named; raises UsageError unless it is exactly one, InvalidReference for
+    what is no host."""
+    if (job is None) == (origin is None):
+        raise click.UsageError("name either a JOB or --origin HOST; `distworker status` lists jobs")
+    if origin is None:
+        return str(job)
+    from distworker.reference import parse_host  # noqa: PLC0415 - not needed for --help
+
+    return parse_host(origin)
+
+
 def current() -> Run:
     """The run this command belongs to."""
     return click.get_current_context().ensure_object(Run)

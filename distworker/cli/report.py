@@ -73,6 +73,11 @@ def is_over(view: JobView) -> bool:
     return view.closed is not None
 
 
+def state_text(view: JobView) -> str:
+    """The job's state; `paused` while an operator holds it."""
+    return "paused" if view.paused and not is_over(view) else view.state
+
+
 def closed_images(view: JobView) -> int:
     """Images that have reached an end state."""
     return sum(view.counters.get(state, 0) for state in STATES)
@@ -202,7 +207,8 @@ def final_lines(view: JobView, failures: Sequence[Mapping[str, Any]]) -> list[st
     """The report at the end of a job."""
     total = view.counters.get("total", 0)
     lines = [
-        f"job     {view.id} {view.state} {'in' if is_over(view) else 'for'} {duration(elapsed(view))}",
+        f"job     {view.id} {state_text(view)} {'in' if is_over(view) else 'for'} {duration(elapsed(view))}",
+        *([f"retry   of {clean(str(of), 100)}"] if (of := view.record.get("retry_of")) else []),
         *(["labels  " + labels] if (labels := labels_text(view)) else []),
         f"images  {total}: {images_text(view)}",
         f"moved   {moved_text(view)}",
@@ -241,6 +247,8 @@ def job_record(view: JobView) -> dict[str, Any]:
         "job": view.id,
         "kind": view.record.get("kind", ""),
         "state": view.state,
+        "paused": view.paused,
+        "retry_of": view.record.get("retry_of") or None,
         "created": view.created,
         "closed": view.closed,
         "seconds": round(elapsed(view), 3),

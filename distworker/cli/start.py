@@ -76,7 +76,6 @@ def _fleet(request: JobRequest, detach: bool, as_json: bool) -> int:
     from distworker.cli import render  # noqa: PLC0415 - rich is needed from here on
 
     config = work.settings(current())
-    work.require_redis(config)
     if not detach:
         work.require_worker(config)
     with interruptible(), work.fleet(config) as jobs:
@@ -84,14 +83,15 @@ def _fleet(request: JobRequest, detach: bool, as_json: bool) -> int:
         try:
             jobs.create(request)
             if detach:
-                return _detached(request.id, not work.workers(config), display, jobs.view(request.id))
+                return detached(request.id, not work.workers(config), display, jobs.view(request.id))
             return follow(jobs, request.id, display)
         except KeyboardInterrupt:
             click.echo(left(request.id), err=True)
             return report.INTERRUPTED
 
 
-def _detached(job: str, waiting: bool, display: Any, view: Any) -> int:
+def detached(job: str, waiting: bool, display: Any, view: Any) -> int:
+    """Show the job once and leave; `waiting`: nobody is there yet who would do it."""
     with display:
         display.begin(view)
         if waiting:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distworker.cli import options, report, upkeep, work
-from distworker.cli.follow import Watched, follow, interruptible
+from distworker.cli.follow import follow, interruptible
+from distworker.cli.pause import origin_record, resume_of
 from distworker.cli.start import left
 from distworker.state.base import FAILED, JobView
 
 if TYPE_CHECKING:
+    from distworker.service.jobs import Jobs
     from distworker.state.turns import TurnView
 
 #: Failures shown to a person; `--json` gives all of them.
@@ -45,7 +47,7 @@ def command(job: str | None, follow_it: bool, limit: int, as_json: bool) -> int:
         raise click.UsageError("--follow needs a JOB; `distworker status` lists them")
     with interruptible(), work.fleet(work.settings(options.current())) as jobs:
         if not job:
-            return _list(jobs.recent(limit), jobs.upkeep(), as_json)
+            return _list(jobs.recent(limit), jobs.upkeep(), jobs.paused_origins(), as_json)
         if not follow_it:
             return _one(jobs, job, as_json)
         from distworker.cli import render  # noqa: PLC0415 - rich is needed here only
@@ -57,7 +59,7 @@ def command(job: str | None, follow_it: bool, limit: int, as_json: bool) -> int:
             return report.INTERRUPTED
 
 
-def _list(views: Sequence[JobView], turns: Sequence[TurnView], as_json: bool) -> int:
+def _list(views: Sequence[JobView], turns: Sequence[TurnView], paused: Sequence[str], as_json: bool) -> int:
     from distworker.cli import render  # noqa: PLC0415 - rich is needed here only
 
     if as_json:
@@ -65,6 +67,8 @@ def _list(views: Sequence[JobView], turns: Sequence[TurnView], as_json: bool) ->
             _event("job", report.job_record(view))
         for turn in turns:
             _event("upkeep", upkeep.record(turn))
+        for origin in paused:
+            click.echo(json.dumps(origin_record(origin, True), ensure_ascii=False))
         return report.OK
     if views:
         render.table(
@@ -72,6 +76,8 @@ def _list(views: Sequence[JobView], turns: Sequence[TurnView], as_json: bool) ->
         )
     else:
         click.echo("no jobs yet; `distworker copy SRC DST` makes one")
+    for origin in paused:
+        click.echo(f"paused  everything at {origin}; resume: {resume_of(origin)}")
     if turns:
         click.echo()
         render.table(upkeep.HEADINGS, [upkeep.row(turn) for turn in turns])
@@ -84,7 +90,7 @@ def _row(view: JobView) -> tuple[str, ...]:
     what = f"{record.get('kind', '')} {record.get('source', '')} → {record.get('destination', '')}"
     return (
         view.id,
-        view.state,
+        report.state_text(view),
         f"{report.closed_images(view)} of {count.get('total', 0) or '?'}",
         str(count.get(FAILED, 0)),
         report.size(report.moved_total(view)),
@@ -94,9 +100,8 @@ def _row(view: JobView) -> tuple[str, ...]:
     )
 
 
-def _one(jobs: Watched, job: str, as_json: bool) -> int:
-    view = jobs.view(job)
-    outcomes = jobs.outcomes(job, 0)
+def _one(jobs: Jobs, job: str, as_json: bool) -> int:
+    view, outcomes = jobs.find(job)
     if as_json:
         _event("job", {**report.job_record(view), "running": report.running_records(view)})
         for outcome in outcomes:

@@ -74,6 +74,7 @@ def load_place(value: object, path: str) -> Place:
 # --- requests ---------------------
 def dump_request(request: JobRequest) -> bytes:
     """A request as the bytes of `request.json`."""
+    retry = {"retry_of": request.retry_of} if request.retry_of else {}
     return _json(
         {
             "v": VERSION,
@@ -84,6 +85,7 @@ def dump_request(request: JobRequest) -> bytes:
             "priority": request.priority,
             "tenant": request.tenant,
             "labels": dict(request.labels),
+            **retry,
         }
     )
 
@@ -104,6 +106,7 @@ def load_request(data: bytes) -> JobRequest:
         priority=fields.whole("priority", 0, 9, 5),
         tenant=fields.text("tenant", _TENANT, required=True),
         labels=_labels(fields),
+        retry_of=fields.text("retry_of", _ID),
     )
     fields.end()
     return request

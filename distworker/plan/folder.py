@@ -3,13 +3,14 @@
     request.json        what was asked for; written before the ledger hears of the job
     list.json           the frozen list is complete: its name and length (`frozen.py`)
     list-….jsonl        the list, 1,000 images a shard
+    local.json          a process of its own runs the job (`--local`): no fleet ever takes it up
     paused.json         an operator holds the job; gone when it is resumed
     cancelled.json      an operator stopped the job: nobody starts it again
     closed.json         how the job ended: nobody starts it again
     report-….jsonl      how its images ended, 1,000 a part; complete once closed.json is there
 
-Every record is written whole, more than once if need be, always with the same meaning. A job is **lost** when
-the folder has a request and neither of the two that end it, and the ledger does not know it.
+Every record is written whole, more than once if need be, always with the same meaning. A job is **lost**
+when its folder has a request, the ledger does not know it, and no note says that it is over or whose it is.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from distworker.plan.model import JobRequest
 
 REQUEST_FILE: Final = "request.json"
 LIST_FILE: Final = "list.json"
+LOCAL_FILE: Final = "local.json"
 PAUSED_FILE: Final = "paused.json"
 CANCELLED_FILE: Final = "cancelled.json"
 CLOSED_FILE: Final = "closed.json"
@@ -38,7 +40,7 @@ SHARD: Final = "list-"
 REPORT: Final = "report-"
 #: What an earlier job of the same id leaves and a new one must not be taken for. The shards may stay: without
 #: an index nobody reads them, and a second sender of the same request must not take them away.
-_STALE: Final = (LIST_FILE, PAUSED_FILE, CANCELLED_FILE, CLOSED_FILE)
+_STALE: Final = (LIST_FILE, LOCAL_FILE, PAUSED_FILE, CANCELLED_FILE, CLOSED_FILE)
 _NOTE_MAX: Final = MIB
 
 
@@ -60,6 +62,11 @@ class Folder:
     def cancelled(self) -> bool:
         """It was stopped by somebody."""
         return CANCELLED_FILE in self.names
+
+    @property
+    def local(self) -> bool:
+        """It is some process's own."""
+        return LOCAL_FILE in self.names
 
     @property
     def paused(self) -> bool:
@@ -95,8 +102,8 @@ def _folder(job: str, items: Iterator[StoredObject]) -> Folder:
     return Folder(job, frozenset(seen), max(seen.values(), default=0.0))
 
 
-def write_request(store: BlobStore, request: JobRequest) -> None:
-    """Keep a new job's request, and nothing of an earlier job of that id.
+def write_request(store: BlobStore, request: JobRequest, *, local: bool = False) -> None:
+    """Keep a new job's request, and nothing of an earlier job of that id. `local`: see `local.json`.
 
     In this order: as long as `closed.json` of the earlier one stands, nobody starts either of them again.
 
@@ -107,10 +114,13 @@ def write_request(store: BlobStore, request: JobRequest) -> None:
     if len(data) > REQUEST_MAX:
         raise InvalidRequest(f"pairs: {len(data)} bytes in one request; make it several", field="pairs")
     before = folder(store, request.tenant, request.id).names
+    if local:
+        write_note(store, request.tenant, request.id, Note(LOCAL_FILE))
     store.put_bytes(job_key(request.tenant, request.id, REQUEST_FILE), data)
     parts = sorted(name for name in before if name.startswith(REPORT))
     for name in (*parts, *(name for name in _STALE if name in before)):
-        store.delete(job_key(request.tenant, request.id, name))
+        if not (local and name == LOCAL_FILE):
+            store.delete(job_key(request.tenant, request.id, name))
 
 
 def read_request(store: BlobStore, tenant: str, job: str) -> JobRequest:

@@ -45,7 +45,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """A validated job. `kind` is copy, pull, push or migrate and only informs people."""
+    """A validated job. `kind` is copy, pull, push or migrate and only informs people; `retry_of` is the job
+    whose failed images these are."""
 
     id: str
     kind: str
@@ -54,6 +55,7 @@ class JobRequest:
     priority: int = 5
     tenant: str = "default"
     labels: tuple[tuple[str, str], ...] = ()
+    retry_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

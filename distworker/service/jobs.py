@@ -1,4 +1,5 @@
-"""Use cases around a job: create it, look at it, cancel it. The same for the fleet and for the local mode.
+"""Use cases around a job: create it, look at it, pause, cancel, retry and recover it. The same for the fleet
+and the local mode.
 
 A job is written to the store, then recorded in the ledger, then its first step is handed out; each may be
 repeated, so a caller that saw an error can ask again with the same id. Reading needs the ledger only.
@@ -10,22 +11,45 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from distworker import names
 from distworker.blobstore.base import BlobStore
-from distworker.errors import InfrastructureError, JobUnknown, NoWorker, StateUnavailable
-from distworker.plan.folder import write_request
-from distworker.plan.model import JobRequest, Place
+from distworker.errors import (
+    ConfigInvalid,
+    InfrastructureError,
+    InvalidRequest,
+    JobRunning,
+    JobUnknown,
+    NoWorker,
+)
+from distworker.plan.folder import (
+    CANCELLED_FILE,
+    PAUSED_FILE,
+    Note,
+    folder,
+    read_request,
+    remove_note,
+    write_note,
+    write_request,
+)
+from distworker.plan.frozen import every_frozen, read_index
+from distworker.plan.model import JobRequest
+from distworker.service import retry as retrying
+from distworker.service.opening import first_step, job_record
 from distworker.service.payload import parse_request
+from distworker.service.recover import OPENED, Looked, Recovery, lost_text
+from distworker.service.reports import read_outcomes, read_view
 from distworker.service.runner import Dispatcher
-from distworker.state.base import CANCELLING, RUNNING, JobView, Ledger, StepSpec, WorkerView
+from distworker.state.base import CANCELLING, RUNNING, JobView, Ledger, Overdue, WorkerView
 
 if TYPE_CHECKING:
     from distworker.state.turns import TurnView
 
 log = logging.getLogger(__name__)
+
+UNKNOWN: Final = "there is no job {}; `distworker status` lists the ones there are"
 
 #: Digits of ids, in ASCII order so that ids sort by time; without i, l, o and u, which people misread.
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -43,9 +67,21 @@ def _base32(number: int) -> str:
     return "".join(_DIGITS[number >> shift & 31] for shift in (15, 10, 5, 0))
 
 
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What a retry came to: the new job ("" when there was nothing to do), how many images it has, how many
+    cancelled ones were left out, and whether it was running already."""
+
+    job: str
+    images: int
+    left_out: int
+    joined: bool
+
+
 class Jobs:
-    """The use cases. `dispatch` brings admitted steps to workers; `store` gives the store when a job is made:
-    watching and cancelling work without one."""
+    """The use cases. `dispatch` brings admitted steps to workers; `store` gives the store when a job is made
+    or what happened to it is to outlive Redis: watching and cancelling work without one. `local`: this
+    process does the work itself."""
 
     def __init__(
         self,
@@ -55,6 +91,7 @@ class Jobs:
         *,
         tenant: str = "default",
         window: int = 200,
+        local: bool = False,
         new_id: Callable[[], str] = new_job_id,
         now: Callable[[], float] = time.time,
         upkeep: Callable[[], Sequence[TurnView]] = tuple,
@@ -64,6 +101,7 @@ class Jobs:
         self._dispatch = dispatch
         self._tenant = tenant
         self._window = window
+        self._local = local
         self._new_id = new_id
         self._now = now
         self._upkeep = upkeep
@@ -93,17 +131,16 @@ class Jobs:
         """
         if self._ledger.job(request.id) is not None:
             return False
-        write_request(self._store(), request)
+        write_request(self._store(), request, local=self._local)
         opened = self._ledger.open_job(request.id, job_record(request), first_step(request, self._window))
         self._ring()
-        self._settle(f"job {request.id} is recorded in the store; `distworker recover` finds it there")
         return opened
 
     def view(self, job: str) -> JobView:
         """The job as it stands; raises JobUnknown."""
         found = self._ledger.job(job)
         if found is None:
-            raise JobUnknown(f"there is no job {job}; `distworker status` lists the ones there are")
+            raise JobUnknown(UNKNOWN.format(job))
         return found
 
     def recent(self, limit: int = 50) -> Sequence[JobView]:
@@ -116,14 +153,145 @@ class Jobs:
             yield from page
             start += len(page)
 
+    def kept(self, job: str) -> tuple[JobView, Iterator[Mapping[str, Any]]]:
+        """A job that Redis does not know, from its report in the store, and its outcomes.
+
+        Raises:
+            JobUnknown: the store has no report of it either; says so when it is a lost job.
+            StoreUnavailable, ConfigInvalid: the store cannot be asked.
+        """
+        store = self._store()
+        view = read_view(store, self._tenant, job)
+        if view is not None:
+            return view, read_outcomes(store, self._tenant, job)
+        lost = lost_text(store, self._tenant, job)
+        raise JobUnknown(lost or UNKNOWN.format(job))
+
+    def find(self, job: str) -> tuple[JobView, Iterator[Mapping[str, Any]]]:
+        """The job and its outcomes, from Redis, or from the store once Redis has forgotten it. Raises
+        JobUnknown."""
+        view = self._ledger.job(job)
+        if view is not None:
+            return view, self.outcomes(job)
+        try:
+            return self.kept(job)
+        except (ConfigInvalid, InfrastructureError):
+            raise JobUnknown(UNKNOWN.format(job)) from None
+
     def cancel(self, job: str) -> bool:
         """Stop the job; False when it is over already. Raises JobUnknown."""
         stopped = self._ledger.cancel(job)
-        if not stopped:
-            self.view(job)
-            return False
-        self._settle(f"ask `distworker status {job}`, and cancel it again if it runs")
-        return True
+        view, _ = self.find(job)
+        if stopped:
+            self._remember(view, lambda store, tenant: write_note(store, tenant, job, Note(CANCELLED_FILE)))
+        return stopped
+
+    def pause(self, job: str) -> bool:
+        """Admit no step of the job until it is resumed; what runs goes on. False when it is over already.
+        Raises JobUnknown."""
+        held = self._ledger.pause_job(job)
+        view, _ = self.find(job)
+        if held:
+            self._remember(view, lambda store, tenant: write_note(store, tenant, job, Note(PAUSED_FILE)))
+        return held
+
+    def resume(self, job: str) -> bool:
+        """Let the job go on; False when it is over already. Raises JobUnknown."""
+        resumed = self._ledger.resume_job(job)
+        view, _ = self.find(job)
+        if resumed:
+            self._remember(view, lambda store, tenant: remove_note(store, tenant, job, PAUSED_FILE))
+            self._ring()
+        return resumed
+
+    def pause_origin(self, origin: str) -> None:
+        """Admit nothing that asks this registry until it is resumed."""
+        self._ledger.pause_origin(origin)
+
+    def resume_origin(self, origin: str) -> bool:
+        """Let work at this registry go on; False when no operator had paused it."""
+        resumed = self._ledger.resume_origin(origin)
+        if resumed:
+            self._ring()
+        return resumed
+
+    def paused_origins(self) -> Sequence[str]:
+        """Registries that an operator paused."""
+        return self._ledger.paused_origins()
+
+    def overdue(self, limit: int = 100) -> Sequence[Overdue]:
+        """Steps that are late or held up, and why."""
+        return self._ledger.overdue(limit)
+
+    def recover(self, jobs: Sequence[str] = (), *, dry: bool = False) -> Iterator[Looked]:
+        """Open lost jobs again, all that there are or these; each as it is looked at.
+
+        Raises:
+            StateUnavailable, StoreUnavailable, ConfigInvalid: doing it again goes on where this stopped.
+        """
+        recovery = Recovery(self._ledger, self._store(), self._tenant, self._window, dry=dry, now=self._now)
+        opened = False
+        for looked in recovery.named(jobs) if jobs else recovery.every():
+            opened |= looked.action == OPENED
+            yield looked
+        if opened and not dry:
+            self._ring()
+
+    def retry(self, job: str, *, cancelled: bool = False, priority: int | None = None) -> Retried:
+        """Make a job of the images of `job` that failed, and of the cancelled ones if asked; see `retry.py`.
+
+        Raises:
+            JobUnknown, JobRunning: there is nothing to retry yet.
+            InvalidRequest: its list or request is gone from the store, or it is more than one job can hold.
+            StateUnavailable, StoreUnavailable: asking again is safe.
+        """
+        view = self._ledger.job(job)
+        outcomes = self.outcomes(job)
+        if view is None:
+            view, outcomes = self.kept(job)
+        if is_open(view):
+            raise JobRunning(
+                f"job {job} is not over: wait for it (`distworker status {job} --follow`)"
+                f" or stop it (`distworker cancel {job}`)"
+            )
+        what = retrying.wanted(view, outcomes, cancelled)
+        if what.nothing:
+            return Retried("", 0, what.left_out, joined=False)
+        store = self._store()
+        new, running = self._retry_id(store, job)
+        if running:
+            return Retried(new, 0, what.left_out, joined=True)
+        request = read_request(store, str(view.record.get("tenant") or self._tenant), job)
+        frozen = read_index(store, request.tenant, job)
+        pairs = request.pairs
+        if frozen is not None:
+            pairs = retrying.pairs_again(every_frozen(store, request.tenant, job, frozen), what)
+        elif not what.rest:
+            raise InvalidRequest(f"job {job}: its list is no longer in the store; start the job again")
+        if not pairs:
+            return Retried("", 0, what.left_out, joined=False)
+        self.create(retrying.again(request, pairs, new, self._now(), priority))
+        return Retried(new, len(pairs), what.left_out, joined=False)
+
+    def _retry_id(self, store: BlobStore, job: str) -> tuple[str, bool]:
+        """The next free id of a retry; or the one that is running, and True."""
+        for candidate in retrying.ids(job):
+            view = self._ledger.job(candidate)
+            if view is not None and is_open(view) and candidate != job:
+                return candidate, True
+            if view is None and not folder(store, self._tenant, candidate).asked:
+                return candidate, False
+        raise AssertionError("ids of retries have no end")
+
+    def _remember(self, view: JobView, write: Callable[[BlobStore, str], None]) -> None:
+        """Note in the store what an operator did, for when Redis loses it. The ledger has it: trouble here is
+        told and no failure."""
+        try:
+            write(self._store(), str(view.record.get("tenant") or self._tenant))
+        except ConfigInvalid as error:
+            log.debug("not noted in the store: %s", error)
+        except InfrastructureError as error:
+            log.warning("done, but not noted in the store, so a loss of Redis would undo it: %s", error)
 
     def workers(self) -> Sequence[WorkerView]:
         """The live workers."""
@@ -141,17 +309,6 @@ class Jobs:
                 " or add --local to copy from this machine"
             )
 
-    def _settle(self, otherwise: str) -> None:
-        """Acknowledge only what outlives a crash of Redis, or say that it might not. After ringing: workers
-        need not wait for the disk."""
-        try:
-            kept = self._ledger.settle()
-        except StateUnavailable as error:
-            log.warning("Redis did not say that it has this on its disk (%s); %s", error, otherwise)
-            return
-        if not kept:
-            log.warning("Redis has not put this on its disk yet; should it lose that, %s", otherwise)
-
     def _ring(self) -> None:
         """Hand the first step out now. The job is recorded: if this fails, the workers' pumps do it."""
         try:
@@ -165,34 +322,3 @@ class Jobs:
 def is_open(view: JobView) -> bool:
     """Whether the job still runs or winds down."""
     return view.state in {RUNNING, CANCELLING}
-
-
-def first_step(request: JobRequest, window: int) -> StepSpec:
-    """The expand step that everything of the job grows from; `window` images are worked on at a time."""
-    return StepSpec(
-        id=names.expand_id(request.id),
-        job=request.id,
-        body={"v": names.VERSION, "tenant": request.tenant, "window": window},
-        priority=request.priority,
-    )
-
-
-def job_record(request: JobRequest) -> dict[str, Any]:
-    """What the ledger keeps of a request for `status`: small whatever the job's size."""
-    first = request.pairs[0]
-    return {
-        "v": names.VERSION,
-        "kind": request.kind,
-        "tenant": request.tenant,
-        "priority": request.priority,
-        "pairs": len(request.pairs),
-        "source": _spelled(first.source, first.all_tags),
-        "destination": _spelled(first.destination, first.all_tags),
-        "labels": dict(request.labels),
-    }
-
-
-def _spelled(place: Place, all_tags: bool) -> str:
-    tag = ":*" if all_tags else f":{place.tag}" if place.tag else ""
-    digest = f"@{place.digest}" if place.digest else ""
-    return f"{place.host}/{place.repository}{tag}{digest}"

@@ -62,7 +62,7 @@ class LocalService:
             failure_level=logging.INFO,
             patient=False,
         )
-        self.jobs = Jobs(ledger, lambda: equipment.store, self._dispatch, window=equipment.window)
+        self.jobs = Jobs(ledger, lambda: equipment.store, self._dispatch, window=equipment.window, local=True)
         self._close = close
 
     def __enter__(self) -> Self:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from distworker.cli.report import is_over
 from distworker.errors import JobUnknown, StateUnavailable
 from distworker.plan.model import JobRequest
-from distworker.state.base import JobView, WorkerView
+from distworker.service.jobs import Retried
+from distworker.service.recover import Looked
+from distworker.state.base import JobView, Overdue, WorkerView
 from distworker.state.turns import TurnView
 
 WORKER = WorkerView(owner="worker-1", slots=4, seen=0.0, info={})
@@ -57,6 +60,12 @@ class FakeJobs:
         self.created: list[JobRequest] = []
         self.cancelled: list[str] = []
         self.turns: list[TurnView] = []
+        self.held: list[str] = []
+        self.origins: list[str] = []
+        self.late: list[Overdue] = []
+        self.looked: list[Looked] = []
+        self.asked: list[Any] = []
+        self.retried = Retried(f"{JOB}-retry1", 2, 0, joined=False)
 
     def create(self, request: JobRequest) -> bool:
         self.created.append(request)
@@ -75,6 +84,41 @@ class FakeJobs:
     def outcomes(self, job: str, start: int = 0) -> Iterator[Mapping[str, Any]]:
         self._answer()
         yield from self.closed[start:]
+
+    def find(self, job: str) -> tuple[JobView, Iterator[Mapping[str, Any]]]:
+        return self.view(job), self.outcomes(job)
+
+    def pause(self, job: str) -> bool:
+        self._answer()
+        self.held.append(job)
+        return not is_over(self.views[0])
+
+    def resume(self, job: str) -> bool:
+        self._answer()
+        self.held.remove(job)
+        return not is_over(self.views[0])
+
+    def pause_origin(self, origin: str) -> None:
+        self.origins.append(origin)
+
+    def resume_origin(self, origin: str) -> bool:
+        was = origin in self.origins
+        self.origins = [each for each in self.origins if each != origin]
+        return was
+
+    def paused_origins(self) -> Sequence[str]:
+        return self.origins
+
+    def overdue(self, limit: int = 100) -> Sequence[Overdue]:
+        return self.late[:limit]
+
+    def recover(self, jobs: Sequence[str] = (), *, dry: bool = False) -> Iterator[Looked]:
+        self.asked.append((tuple(jobs), dry))
+        yield from self.looked
+
+    def retry(self, job: str, *, cancelled: bool = False, priority: int | None = None) -> Retried:
+        self.asked.append((job, cancelled, priority))
+        return self.retried
 
     def cancel(self, job: str) -> bool:
         self._answer()

@@ -143,7 +143,7 @@ def test_a_job_that_redis_lost_is_not_the_users_fault() -> None:
         return seen
 
     jobs.view = forgets  # type: ignore[method-assign]
-    with pytest.raises(StateUnavailable, match="start the job again"):
+    with pytest.raises(StateUnavailable, match="distworker recover"):
         watch(jobs, render.Lines(io.StringIO()))
 
 

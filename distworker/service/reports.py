@@ -1,0 +1,147 @@
+"""The report of a closed job in the store: how it and each of its images ended, for when Redis forgets it.
+
+Numbered parts first, `closed.json` last, then the ledger is told; killed anywhere in between it is done again
+and comes out the same. From then on nobody starts the job again. Until then a loss of Redis runs it again,
+which costs a HEAD for each image. Shards of lists that were not taken go with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from distworker import names
+from distworker.blobstore.base import BlobStore
+from distworker.blobstore.keys import job_key
+from distworker.errors import InvalidRequest
+from distworker.limits import MIB
+from distworker.plan.folder import CLOSED_FILE, REPORT, Note, folder, read_note, write_note
+from distworker.plan.frozen import abandoned, read_index
+from distworker.service.upkeep import Bite
+from distworker.state.base import (
+    CANCELLED,
+    COUNTERS,
+    DONE,
+    FAILED,
+    SUPERSEDED,
+    UNCHANGED,
+    JobView,
+    Ledger,
+)
+
+#: Outcomes in one part. The longest outcome is a failed image with long names: about 2 kB.
+PART_LINES: Final = 1_000
+_PART_MAX: Final = 16 * MIB
+#: Closed jobs of one look at the ledger.
+_AT_ONCE: Final = 100
+#: How an image may end; each has a counter of that name.
+IMAGE_STATES: Final = (DONE, UNCHANGED, FAILED, CANCELLED, SUPERSEDED)
+#: State of a job whose record in Redis ran out before the store could be written.
+FORGOTTEN: Final = "forgotten"
+
+Check = Callable[[], None]
+
+
+def sweep_reports(
+    ledger: Ledger, store: BlobStore, tenant: str, bite: Bite
+) -> tuple[Mapping[str, int], bool]:
+    """Keep the reports of closed jobs that have none: how many were kept, and whether there are more."""
+    waiting = ledger.unreported(_AT_ONCE)
+    kept = 0
+    for job in waiting:
+        if not bite.left:
+            return {"reports": kept}, True
+        kept += keep_report(ledger, store, tenant, job, bite.alive)
+    return {"reports": kept}, kept == _AT_ONCE
+
+
+def keep_report(ledger: Ledger, store: BlobStore, tenant: str, job: str, check: Check = lambda: None) -> bool:
+    """Write the report of this closed job; False when the ledger lost it meanwhile. `check` is called before
+    each part."""
+    view = ledger.job(job)
+    if view is None:
+        fields: dict[str, Any] = {"state": FORGOTTEN}
+    elif view.closed is None:
+        return False
+    else:
+        tenant = str(view.record.get("tenant") or tenant)
+        ended = sum(view.counters.get(state, 0) for state in IMAGE_STATES)
+        if _write_parts(ledger, store, tenant, job, check) != ended:
+            return False
+        fields = _fields(view, ended)
+    found = folder(store, tenant, job)
+    if found.asked:
+        for name in abandoned(found, read_index(store, tenant, job)):
+            store.delete(job_key(tenant, job, name))
+        write_note(store, tenant, job, Note(CLOSED_FILE, fields))
+    ledger.reported(job)
+    return True
+
+
+def _write_parts(ledger: Ledger, store: BlobStore, tenant: str, job: str, check: Check) -> int:
+    """The parts that are not there yet; returns how many outcomes all parts hold. A closed job's outcomes do
+    not change, so a part that is there is right."""
+    there = folder(store, tenant, job).names
+    number = total = 0
+    while True:
+        check()
+        outcomes = ledger.outcomes(job, total, PART_LINES)
+        if not outcomes:
+            return total
+        name = f"{REPORT}{number:05d}.jsonl"
+        if name not in there:
+            lines = (json.dumps({"v": names.VERSION, **each}, ensure_ascii=False) for each in outcomes)
+            store.put_bytes(job_key(tenant, job, name), ("\n".join(lines) + "\n").encode())
+        number, total = number + 1, total + len(outcomes)
+
+
+def _fields(view: JobView, ended: int) -> dict[str, Any]:
+    return {
+        "state": view.state,
+        "created": view.created,
+        "closed": view.closed,
+        "record": dict(view.record),
+        "counters": dict(view.counters),
+        "error": view.error,
+        "images": ended,
+        "parts": -(-ended // PART_LINES),
+    }
+
+
+def read_view(store: BlobStore, tenant: str, job: str) -> JobView | None:
+    """The job as it ended; None when the store has no report of it. Raises InvalidRequest when damaged."""
+    note = read_note(store, tenant, job, CLOSED_FILE)
+    if note is None:
+        return None
+    try:
+        return JobView(
+            id=job,
+            state=str(note["state"]),
+            created=float(note.get("created") or 0),
+            closed=float(note.get("closed") or 0),
+            record=dict(note.get("record") or {}),
+            counters={**dict.fromkeys(COUNTERS, 0), **(note.get("counters") or {})},
+            running={},
+            error=note.get("error"),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise InvalidRequest(f"job {job}: {CLOSED_FILE} in the store is damaged") from None
+
+
+def read_outcomes(store: BlobStore, tenant: str, job: str, start: int = 0) -> Iterator[Mapping[str, Any]]:
+    """The outcomes that the report holds, from number `start` on."""
+    number, skip = divmod(start, PART_LINES)
+    while True:
+        data = store.get_bytes(job_key(tenant, job, f"{REPORT}{number:05d}.jsonl"), _PART_MAX)
+        if data is None:
+            return
+        for line in data.splitlines()[skip:]:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            if not isinstance(record, dict):
+                raise InvalidRequest(f"job {job}: part {number} of its report in the store is damaged")
+            yield record
+        number, skip = number + 1, 0
