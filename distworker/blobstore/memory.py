@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -21,7 +21,8 @@ from distworker.errors import LimitExceeded, StoreUnavailable
 class MemoryStore:
     """A dictionary behind the BlobStore protocol; safe for threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._objects: dict[str, bytes] = {}
         self._modified: dict[str, float] = {}
         self._writes: dict[str, Unfinished] = {}
@@ -52,7 +53,7 @@ class MemoryStore:
     def writer(self, key: str, proof_for: str, size: int, token: str) -> MemoryWriter:
         with self._lock:
             handle = str(next(self._handles))
-            self._writes[handle] = Unfinished(key, handle, token, time.time())
+            self._writes[handle] = Unfinished(key, handle, token, self._clock())
         return MemoryWriter(self, self._writes[handle], proof_for, size)
 
     def delete(self, key: str) -> None:
@@ -92,7 +93,7 @@ class MemoryStore:
             self._put(write.key, data)
 
     def _put(self, key: str, data: bytes) -> None:
-        self._modified[key] = time.time()
+        self._modified[key] = self._clock()
         self._objects[key] = data
 
 

@@ -23,7 +23,7 @@ from distworker.plan.model import STORE, Place
 from distworker.registry.base import ManifestHead, Registries, Registry
 
 #: A ref record holds four short fields.
-_REF_MAX: Final = 4096
+REF_MAX: Final = 4096
 
 
 class End(Protocol):
@@ -88,8 +88,8 @@ class StoreEnd:
             digest = Digest.parse(reference)
             found = self.store.stat(blob_key(self.tenant, digest))
             return None if found is None else ManifestHead(digest, "", found.size)
-        data = self.store.get_bytes(self._ref(reference), _REF_MAX)
-        return None if data is None else _load_ref(data, self._ref(reference))
+        data = self.store.get_bytes(self._ref(reference), REF_MAX)
+        return None if data is None else load_ref(data, self._ref(reference))
 
     def get(self, reference: str, media_type: str = "") -> Manifest:
         head = self.head(reference)
@@ -172,7 +172,8 @@ def _dump_ref(manifest: Manifest) -> bytes:
     return json.dumps(record).encode()
 
 
-def _load_ref(data: bytes, key: str) -> ManifestHead:
+def load_ref(data: bytes, key: str) -> ManifestHead:
+    """What the ref record under `key` names; ManifestInvalid when it is damaged."""
     try:
         record = json.loads(data)
         Fields(record, f"the store's record {key}").version()

@@ -9,6 +9,7 @@ few times.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from distworker.digest import Digest
@@ -18,6 +19,7 @@ from distworker.plan.build import outcome
 from distworker.plan.codec import load_order
 from distworker.plan.ends import End, kept_manifest, open_end
 from distworker.plan.model import REGISTRY, ImageTree, Place, PublishOrder
+from distworker.plan.refguard import Intent
 from distworker.plan.resolve import Source, blobs_of, walk
 from distworker.state.base import DONE, SUPERSEDED, Change, Claim, Closing, StepSpec
 from distworker.state.texts import size_text
@@ -70,11 +72,20 @@ class _Publishing:
             kept = lane.published(self._reference, tree.root)
             return self._close(tree, previous, DONE if kept else SUPERSEDED)
         try:
-            self._contents(tree)
-            kept = lane.put(self._reference, tree.root, self._put)
+            with self._undisturbed(tree):
+                self._contents(tree)
+                kept = lane.put(self._reference, tree.root, self._put)
         except _Missing as missing:
             return Block(f"waits for {len(missing.needs)} blobs", missing.needs)
         return self._close(tree, previous, DONE if kept else SUPERSEDED)
+
+    def _undisturbed(self, tree: ImageTree) -> AbstractContextManager[object]:
+        """A registry keeps what its manifests name; of the store's blobs some may just be collected."""
+        if self._transfer.destination.kind == REGISTRY:
+            return nullcontext()
+        digests = [*(manifest.digest for manifest in tree.manifests), *(b.digest for b in blobs_of(tree))]
+        context = self._context
+        return Intent(context.store, self._transfer.tenant, digests, context.watch.check)
 
     def _contents(self, tree: ImageTree) -> None:
         """Everything but the tag: blobs, then manifests from the leaves up."""
