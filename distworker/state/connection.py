@@ -208,6 +208,7 @@ def rules_json(rules: Rules, clock: int | None) -> str:
         "lease",
         "resend",
         "resend_cap",
+        "newer",
         "gap",
         "reap_every",
         "keep",

@@ -64,6 +64,7 @@ class MemoryLedger(MemoryAdmission, MemoryEnds, MemoryJobs, MemoryOrigins, Memor
             if found.state != QUEUED:
                 return Refusal("superseded")
             if int(found.spec.body.get("v", names.VERSION)) > names.VERSION:
+                self._graph.set_due(found, self._now() + self.rules.newer)  # its message is used up
                 return Refusal("newer")
             if self._dropped(found):
                 return Refusal("cancelled")

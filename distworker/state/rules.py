@@ -23,6 +23,7 @@ class Rules:
     resend_cap: float = (
         300.0  #: the re-send deadline doubles up to this: a dead fleet must not flood the broker
     )
+    newer: float = 2.0  #: the same for a message that a worker too old for it took: another may be quicker
     reap_every: float = 0.9  #: every worker asks each second, one is answered
     gap: float = (
         6.0  #: the reaper slept longer: an outage or a clock jump, leases expired through nobody's fault

@@ -45,6 +45,8 @@ def test_a_record_of_a_newer_version_is_left_for_others(world: World) -> None:
     world.pump()
     assert world.refused("j:J") == "newer"
     assert world.refused("j:J") == "newer", "it is still queued"
+    assert world.reap_after(world.rules.newer) == 1, "that used its message up"
+    assert world.pump() == ["j:J"]
 
 
 def test_done_makes_the_waiter_ready_in_the_same_instant(world: World) -> None:

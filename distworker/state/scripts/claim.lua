@@ -31,7 +31,10 @@ end
 if not r then return refuse('unknown') end
 if r.st == 'run' and r.tk == token and not r.k then return claimed(r) end
 if r.st ~= 'queued' then return refuse('superseded') end
-if (r.p.v or 1) > R.v or (r.v or 1) > R.v then return refuse('newer') end
+if (r.p.v or 1) > R.v or (r.v or 1) > R.v then
+  set_due(r, now + R.newer)  -- its message is used up
+  return refuse('newer')
+end
 local state = job_state(r.p.j)
 if r.k or (ROOT[kind(id)] and state ~= 'running' and (state ~= 'cancelling' or kind(id) == 'j')) then
   drop(r)
