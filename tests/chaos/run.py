@@ -1,0 +1,327 @@
+"""One chaos run: rounds of a migration under a drawn plan of faults, and the judgement over each round.
+
+A round brings its own images: a job of a hundred, a second job with newer content for some of the same tags,
+and a third one that is cancelled midway. While the plan lasts the source is slow, so that there is always
+something in the middle; then everything may come to its end, and watcher and checker say what they found.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import redis
+
+from tests.chaos import checker, plan
+from tests.chaos.checker import Checker, Expected
+from tests.chaos.content import MIB, Image, Maker, push
+from tests.chaos.faults import Faults
+from tests.chaos.ledger import PREFIX, LedgerKeys
+from tests.chaos.plan import Action
+from tests.chaos.recovery import Kill, Recovery, quantile
+from tests.chaos.site import BUCKET, Site
+from tests.chaos.watcher import Finding, Watcher
+
+HANGS: Final = "hangs"
+#: Guards against waiting for ever (seconds): for the jobs to end, and for the sweeps to have been everywhere.
+JOBS_WITHIN: Final = 420.0
+SWEPT_WITHIN: Final = 90.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a round moves: images of the migration, those that get newer content, those of the job that
+    is cancelled; bytes of a large layer."""
+
+    images: int = 100
+    newer: int = 12
+    doomed: int = 16
+    large: int = 16 * MIB
+
+
+@dataclass
+class Report:
+    """What a run did and found. Times are seconds, `extra_per_kill` bytes read from the source again."""
+
+    seed: str
+    rounds: int = 0
+    images: int = 0
+    kills: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    recovery: dict[str, float] = field(default_factory=dict)
+    recovery_undisturbed: dict[str, float] = field(default_factory=dict)
+    recovered: list[dict[str, Any]] = field(default_factory=list)
+    source_bytes: int = 0
+    unique_bytes: int = 0
+    extra_per_kill: int = 0
+    rehashed_bytes: int = 0
+    upload_sessions_left: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    looks: int = 0
+    wall: float = 0.0
+    findings: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def lost(self) -> int:
+        """Findings that something is not there or not over."""
+        words = {checker.MISSING, checker.MISCOUNTED, checker.NOT_DONE, HANGS}
+        return sum(one["kind"] in words for one in self.findings)
+
+    @property
+    def wrong(self) -> int:
+        """Findings of every other kind."""
+        return len(self.findings) - self.lost
+
+    def text(self) -> str:
+        """For people."""
+        faults = "\n".join(f"  {number:>4}  {kind}" for kind, number in sorted(self.faults.items()))
+        found = "\n".join(f"  {one['kind']}: {one['what']}" for one in self.findings) or "  none"
+        return (
+            f"seed {self.seed}: {self.rounds} rounds, {self.images} images, {self.kills} kills,"
+            f" {self.wall:.0f} s\n{faults}\n"
+            f"recovery of a kill, s:          {_seconds(self.recovery)}\n"
+            f"  without another fault in it:  {_seconds(self.recovery_undisturbed)}\n"
+            f"read from the source: {self.source_bytes / MIB:.1f} MiB for {self.unique_bytes / MIB:.1f} MiB"
+            f" of content; {self.extra_per_kill / 1024:.0f} KiB more per kill, whatever the fault\n"
+            f"ends of images: {self.outcomes}; tags looked at {self.looks} times;"
+            f" {self.rehashed_bytes / MIB:.0f} MiB reread\n"
+            f"{self.lost} lost, {self.wrong} wrong; findings:\n{found}"
+        )
+
+
+@dataclass
+class Round:
+    """The images of one round and what is expected of them."""
+
+    number: int
+    migrated: list[Image]
+    newer: list[Image]
+    doomed: list[Image]
+    old: list[Image]
+    jobs: dict[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
+    doomed_job: str = ""
+
+    @property
+    def versions(self) -> Mapping[str, Sequence[str]]:
+        """Each tag's digests in the order in which they may show."""
+        tags = {image.name: [image.digest] for image in self.migrated}
+        for image in self.newer:
+            tags[image.name].append(image.digest)
+        for old, new in zip(self.old, self.doomed, strict=True):
+            tags[new.name] = [old.digest, new.digest]
+        return tags
+
+    @property
+    def expected(self) -> list[Expected]:
+        """What stands at the destination in the end."""
+        newest = {image.name: [image.digest] for image in (*self.migrated, *self.newer)}
+        doomed = [Expected(name, self.versions[name]) for name in (image.name for image in self.doomed)]
+        return [Expected(name, digests) for name, digests in newest.items()] + doomed
+
+    @property
+    def content(self) -> int:
+        """Bytes of everything that a round may read from the source, each once."""
+        unique: dict[str, int] = {}
+        for image in (*self.migrated, *self.newer, *self.doomed):
+            unique |= {name: len(data) for name, data in image.blobs.items()}
+            unique |= {name: len(raw) for name, (_, raw) in image.manifests.items()}
+        return sum(unique.values())
+
+
+class Chaos:
+    """`seed` and `kills` make the plan; a round has at most `per_round` kills."""
+
+    def __init__(
+        self,
+        site: Site,
+        seed: str,
+        kills: int,
+        *,
+        size: Size | None = None,
+        per_round: int = 24,
+        pace: float = 1.0,
+        outage: float = 6.0,
+        say: Say = print,
+    ) -> None:
+        self._site = site
+        self._seed = seed
+        self._kills = kills
+        self._size = size or Size()
+        self._per_round = per_round
+        self._draw: dict[str, float] = {"pace": pace, "outage": outage}
+        self._say = say
+        self.report = Report(seed)
+
+    def run(self) -> Report:
+        """All rounds; ends early after one with findings."""
+        started = time.monotonic()
+        report = self.report
+        samples: list[Kill] = []
+        while report.kills < self._kills and not report.findings:
+            left = min(self._kills - report.kills, self._per_round)
+            samples += self._round(report.rounds, max(left, plan.LEAST_KILLS))
+            report.rounds += 1
+        report.wall = time.monotonic() - started
+        report.extra_per_kill = max(0, report.source_bytes - report.unique_bytes) // max(1, report.kills)
+        report.recovery = _quantiles(samples)
+        report.recovery_undisturbed = _quantiles([kill for kill in samples if not kill.disturbed])
+        report.recovered = [
+            {k: v for k, v in asdict(kill).items() if k not in {"open", "at"}} for kill in samples
+        ]
+        return report
+
+    # --- one round ------------------------------------------------------------------------------------------
+
+    def _round(self, number: int, kills: int) -> list[Kill]:
+        site, seed = self._site, f"{self._seed}/{number}"
+        actions = plan.draw(seed, kills, **self._draw)
+        round_ = self._content(seed, number)
+        site.to_source.rate = _rate(round_, actions)
+        url = f"{site.valkey.url(0)}"
+        watcher = Watcher(site.destination.port, round_.versions)
+        with watcher, Recovery(url) as recovery:
+            faults = Faults(site, recovery)
+            before = site.to_source.down
+            self._submit(round_, round_.migrated)
+            round_.doomed_job = self._submit(round_, round_.doomed, ends=("done", "cancelled"))
+            for step, action in enumerate(actions):
+                self._say(f"round {number} {step + 1}/{len(actions)}: {action.what}")
+                self._do(action, faults, round_)
+            site.to_source.rate = 0
+            faults.end()
+            self._finish(recovery)
+        self._judge(round_, watcher, faults, before)
+        return recovery.kills
+
+    def _content(self, seed: str, number: int) -> Round:
+        size, maker = self._size, Maker(seed, large=self._size.large)
+        migrated = maker.fleet(f"r{number}/apps", size.images)
+        # The others share base layers with the first ones.
+        newer = [maker.image(f"r{number}/apps/app{n}", n, version=2) for n in range(size.newer)]
+        doomed = maker.fleet(f"r{number}/doomed", size.doomed, middling=MIB)
+        old = [maker.image(image.repository, 1000 + n) for n, image in enumerate(doomed)]
+        push(self._site.source.port, [*migrated, *doomed])
+        push(self._site.destination.port, old)
+        return Round(number, migrated, newer, doomed, old)
+
+    def _do(self, action: Action, faults: Faults, round_: Round) -> None:
+        if action.what == plan.NEWER:
+            push(self._site.source.port, round_.newer)
+            self._submit(round_, round_.newer)
+        elif action.what == plan.CANCEL:
+            self._command("cancel", round_.doomed_job)
+        elif action.what == plan.KILL_SCHEDULER and self._site.scheduler is None:
+            return
+        else:
+            faults.do(action)
+
+    def _submit(
+        self,
+        round_: Round,
+        images: Sequence[Image],
+        ends: tuple[str, ...] = ("done", "unchanged", "superseded"),
+    ) -> str:
+        site = self._site
+        hosts = site.to_source.host, site.to_destination.host
+        pairs = [
+            dict(zip(("source", "destination"), (f"{host}/{image.name}" for host in hosts), strict=True))
+            for image in images
+        ]
+        path = site.fleet.folder / f"job{round_.number}-{len(round_.jobs)}.yaml"
+        path.write_text(json.dumps({"version": 1, "pairs": pairs}))
+        job = str(self._command("migrate", str(path), "--detach").events[0]["job"])
+        round_.jobs[job] = (len(images), ends)
+        return job
+
+    def _command(self, *words: str) -> Any:
+        """A command as a person gives it: again, when a server is just being restarted."""
+        for _ in range(5):
+            ran = self._site.fleet.run(*words, "--json")
+            if ran.code == 0:
+                return ran
+            time.sleep(2)
+        raise AssertionError(f"distworker {words[0]}: {ran.text}")
+
+    # --- the end of a round ---------------------------------------------------------------------------------
+
+    def _finish(self, recovery: Recovery) -> None:
+        """Wait until no job is open; what still is after the guard is a finding."""
+        end = time.monotonic() + JOBS_WITHIN
+        for one in self._site.crew:
+            one.wait_ready()
+        with LedgerKeys(recovery.url) as keys:
+            while time.monotonic() < end:
+                try:
+                    if not keys.open_jobs():
+                        return
+                except redis.RedisError:
+                    pass
+                time.sleep(0.5)
+            held = [f"{step.id} {step.state}" for step in keys.steps()][:20]
+            self._find([Finding(HANGS, f"jobs {sorted(keys.open_jobs())} are still open: {held}")])
+            self._say(self._site.logs())
+
+    def _judge(self, round_: Round, watcher: Watcher, faults: Faults, before: int) -> None:
+        site, report = self._site, self.report
+        watcher.look()
+        judge = Checker()
+        judge.registry(site.source.port, site.destination.port, round_.expected)
+        wanted = {
+            name for image in round_.migrated for name, data in image.blobs.items() if len(data) > MIB // 2
+        }
+        with LedgerKeys(site.valkey.url(0)) as keys:
+            for job, (listed, ends) in round_.jobs.items():
+                judge.job(keys, job, listed, ends)
+                now = keys.job(job)
+                if now:
+                    report.outcomes = dict(Counter(report.outcomes) + Counter(s for _, s in now.outcomes))
+            left = self._after_the_sweep(keys, wanted)
+        sessions = judge.uploads(site.destination.folder, explained=0)
+        report.upload_sessions_left = sessions
+        self._find([*watcher.findings, *judge.findings, *left.findings])
+        report.rehashed_bytes += judge.hashed + left.hashed
+        report.looks += watcher.rounds
+        report.images += sum(listed for listed, _ in round_.jobs.values())
+        report.kills += faults.kills
+        report.faults = dict(Counter(report.faults) + faults.happened)
+        report.source_bytes += site.to_source.down - before
+        report.unique_bytes += round_.content
+
+    def _after_the_sweep(self, keys: LedgerKeys, wanted: set[str]) -> Checker:
+        """Look for what is left behind until nothing is, or until every sweep has had its time."""
+        end = time.monotonic() + SWEPT_WITHIN
+        while True:
+            left = Checker()
+            left.ledger(keys)
+            left.store(self._site.s3, BUCKET, wanted)
+            if not left.findings or time.monotonic() > end:
+                return left
+            time.sleep(2)
+
+    def _find(self, findings: Sequence[Finding]) -> None:
+        self.report.findings += [asdict(one) for one in findings]
+
+
+def _rate(round_: Round, actions: Sequence[Action]) -> float:
+    """Bytes a second by which the round's content lasts about as long as its faults."""
+    lasts = sum(action.gap + (action.seconds if action.what != plan.FREEZE else 0) + 2 for action in actions)
+    return max(256 * 1024, round_.content / lasts)
+
+
+def _quantiles(kills: Sequence[Kill]) -> dict[str, float]:
+    values = [kill.seconds for kill in kills if kill.steps and not kill.open]
+    shares = {"p50": 0.5, "p95": 0.95, "max": 1.0}
+    return {"kills": len(values)} | {name: round(quantile(values, s), 2) for name, s in shares.items()}
+
+
+def _seconds(quantiles: Mapping[str, float]) -> str:
+    words = [f"{name} {quantiles[name]:.1f}" for name in ("p50", "p95", "max")]
+    return f"{' '.join(words)} ({quantiles['kills']:.0f} kills that hit a running step)"
+
+
+__all__ = ["PREFIX", "Chaos", "Report", "Size"]
