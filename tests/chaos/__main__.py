@@ -2,7 +2,8 @@
 
     N           kills of workers and scheduler, 200 unless given
     SEED        draws plan and images; printed, so that a run can be repeated; of chance unless given
-    CHAOS_DIR   where everything is kept while it runs, a temporary folder unless given
+    CHAOS_DIR   where everything is kept while it runs, and after a run that found something; a temporary
+                folder unless given
     CHAOS_PACE  stretches the quiet times between faults, 1 unless given
 
     python -m tests.chaos [--json FILE]
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from dataclasses import asdict
@@ -38,13 +40,21 @@ def main() -> int:
     pace = float(os.environ.get("CHAOS_PACE") or 1)
     again = f"make chaos N={kills} SEED={seed}"
     print(f"to repeat it: {again}", flush=True)
-    place = tempfile.TemporaryDirectory(prefix="distworker-chaos-", dir=os.environ.get("CHAOS_DIR"))
-    with place as name, Site(Path(name)) as site:
-        site.start_fleet()
-        report = Chaos(site, seed, kills, pace=pace, outage=30.0, say=_say).run()
-        missing = [kind for kind in FAULTS if not report.faults.get(kind)]
-        if report.findings:
-            print(site.logs())
+    kept = os.environ.get("CHAOS_DIR")
+    folder = Path(tempfile.mkdtemp(prefix="distworker-chaos-", dir=kept))
+    report = None
+    try:
+        with Site(folder) as site:
+            site.start_fleet()
+            report = Chaos(site, seed, kills, pace=pace, outage=30.0, say=_say).run()
+            if report.findings:
+                print(site.logs())
+    finally:
+        if kept and (report is None or report.findings):
+            print(f"everything is kept in {folder}", flush=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    missing = [kind for kind in FAULTS if not report.faults.get(kind)]
     print(report.text())
     if asked.json:
         Path(asked.json).write_text(json.dumps(asdict(report), indent=1))

@@ -44,7 +44,7 @@ WORKING_KEYS: Final = {
     "cancelling": "job being cancelled",
 }
 #: Keys of the installation, which stay; and of the broker, whose messages are only hints.
-STANDING: Final = ("caps", "w:", "seq", "reaped", "distworker.", "_kombu.", "unacked")
+STANDING: Final = ("caps", "w:", "turn:", "seq", "reaped", "distworker.", "_kombu.", "unacked")
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,8 @@ class Faults:
                 self._kill(action.what, worker)
 
     def _kill_scheduler(self, action: Action) -> None:
-        one = self.site.scheduler
-        assert one is not None and one.wait_ready(), "there is no scheduler"
+        one = self.site.schedulers[0]
+        one.wait_ready()
         one.kill9()
         self.kills += 1
 

@@ -168,8 +168,9 @@ class Chaos:
             report.rounds += 1
         report.wall = time.monotonic() - started
         report.extra_per_kill = max(0, report.source_bytes - report.unique_bytes) // max(1, report.kills)
-        report.recovery = _quantiles(samples)
-        report.recovery_undisturbed = _quantiles([kill for kill in samples if not kill.disturbed])
+        dead = [kill for kill in samples if kill.what != plan.FREEZE]
+        report.recovery = _quantiles(dead)
+        report.recovery_undisturbed = _quantiles([kill for kill in dead if not kill.disturbed])
         report.recovered = [
             {k: v for k, v in asdict(kill).items() if k not in {"open", "at"}} for kill in samples
         ]
@@ -215,8 +216,6 @@ class Chaos:
             self._submit(round_, round_.newer)
         elif action.what == plan.CANCEL:
             self._command("cancel", round_.doomed_job)
-        elif action.what == plan.KILL_SCHEDULER and self._site.scheduler is None:
-            return
         else:
             faults.do(action)
 

@@ -4,7 +4,7 @@
     valkey                Valkey with an append-only file
     store                 OpenStack Swift by its S3 API
     workers               `python -m tasks`, started again whenever they end, as a process manager does
-    scheduler             the scheduler of the Procfile
+    scheduler             `celery -A tasks beat`
 
 Workers and command line see the servers only through the gates; watcher, checker and measuring go past them.
 """
@@ -12,10 +12,7 @@ Workers and command line see the servers only through the gates; watcher, checke
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 import threading
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from deploy.demo.processes import ManagedProcess
-from deploy.demo.servers import ROOT, CeleryWorker, DockerRegistry, ServerFailed, Swift, Valkey
+from deploy.demo.servers import BeatScheduler, CeleryWorker, DockerRegistry, ServerFailed, Swift, Valkey
 from tests.chaos.checker import s3_client
 from tests.chaos.gate import Gate
 from tests.chaos.plan import WORKERS
@@ -120,7 +117,7 @@ class Site:
     folder: Path
     venv: Path | None = None
     workers: list[Supervised] = field(default_factory=list)
-    scheduler: Supervised | None = None
+    schedulers: list[Supervised] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -165,20 +162,18 @@ class Site:
         folder, settings = self.fleet.folder, self.fleet.settings
         for number in range(WORKERS):
             self.workers.append(Supervised(CeleryWorker(folder, f"w{number}", settings, lean=True)))
-        line = procfile().get("scheduler")
-        if line:
-            self.scheduler = Supervised(_scheduler(folder, settings, line))
+        self.schedulers.append(Supervised(BeatScheduler(folder, "s0", settings)))
         for one in self.crew:
             assert one.wait_ready(), f"{one.process.name} does not come up:\n{one.process.tail(30)}"
 
     @property
     def crew(self) -> list[Supervised]:
         """Workers and scheduler."""
-        return [*self.workers, *([self.scheduler] if self.scheduler else [])]
+        return [*self.workers, *self.schedulers]
 
     def logs(self) -> str:
         """The end of what workers and scheduler said."""
-        return "\n".join(f"--- {one.process.name}\n{one.process.tail(40)}" for one in self.crew)
+        return "\n".join(f"--- {one.process.name}\n{one.process.tail(15)}" for one in self.crew)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -189,24 +184,3 @@ class Site:
         for thread in threads:
             thread.join()
         self._stack.close()
-
-
-def procfile() -> Mapping[str, str]:
-    """What the Procfile runs, by name."""
-    lines = (ROOT / "Procfile").read_text().splitlines()
-    return {name: line.strip() for name, _, line in (line.partition(":") for line in lines) if line.strip()}
-
-
-def _scheduler(folder: Path, settings: Mapping[str, str], line: str) -> ManagedProcess:
-    """The scheduler as the Procfile starts it, with this interpreter; it is healthy while it runs."""
-    words: Sequence[str] = shlex.split(line)
-    words = words[1:] if words[0] == "python" else ["-m", *words]
-    process: ManagedProcess = ManagedProcess(
-        "scheduler",
-        [sys.executable, *words],
-        log=folder.resolve() / "scheduler.log",
-        healthy=lambda: process.running,
-        environment={"PYTHONUNBUFFERED": "1", **settings},
-        folder=ROOT,
-    )
-    return process
