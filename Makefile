@@ -11,7 +11,7 @@ COVERED := tests/unit/registry tests/unit/words tests/fuzz
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo-tools swift test test-fast live check lint types contracts format coverage fuzz mutate \
+.PHONY: help setup tools demo-tools swift test test-fast live check lint types contracts format coverage fuzz mutate chaos \
     demo bench wheel locks clean
 
 help: ## list the targets
@@ -52,6 +52,9 @@ fuzz: $(VENV)/installed ## feed changed inputs to every parser of foreign text (
 
 mutate: $(VENV)/installed ## change the riskiest modules and list what no test notices (MUTATE=blobs,uploads)
 	@$(BIN)/python -m tests.mutate
+
+chaos: demo-tools $(VENV)/installed $(SWIFT)/installed ## kill, freeze and cut everything during a migration (N=kills SEED=s)
+	@N="$(N)" SEED="$(SEED)" $(BIN)/python -m tests.chaos $(if $(JSON),--json "$(JSON)")
 
 demo: demo-tools $(VENV)/installed $(SWIFT)/installed ## migrate sample images between two real registries (ONCE=1: then stop)
 	@$(BIN)/python -m deploy.demo

@@ -37,6 +37,8 @@ WORKING_KEYS: Final = {
     "fly:": "running step",
     "rdy:": "ready step",
     "ring:": "ready ring",
+    "park:": "parked pairs",
+    "walks": "walk through a paused job",
     "use:": "slot",
     "img:": "open image",
     "run:": "running set",

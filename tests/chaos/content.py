@@ -21,7 +21,7 @@ from tests.images import CONFIG, INDEX, LAYER, MANIFEST
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
 #: Every so many images: one with a large layer, one for two platforms.
-LARGE_EVERY: Final = 12
+LARGE_EVERY: Final = 8
 INDEX_EVERY: Final = 6
 #: Images that share a base layer.
 FAMILY: Final = 10
@@ -55,7 +55,7 @@ def digest_of(data: bytes) -> str:
 class Maker:
     """Makes images; `large` is the size of the large layers."""
 
-    def __init__(self, seed: str, *, large: int = 16 * MIB, base: int = MIB) -> None:
+    def __init__(self, seed: str, *, large: int = 8 * MIB, base: int = MIB) -> None:
         self._seed = seed
         self._large = large
         self._base = base

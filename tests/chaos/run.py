@@ -41,7 +41,7 @@ class Size:
     images: int = 100
     newer: int = 12
     doomed: int = 16
-    large: int = 16 * MIB
+    large: int = 12 * MIB
 
 
 @dataclass

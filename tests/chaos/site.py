@@ -30,6 +30,10 @@ BUCKET: Final = "chaos"
 #: Few images at a time, so that a job is in the middle of everything for long; parts smaller than the large
 #: layers, so that there is something to go on from.
 SETTINGS: Final = 'window = 16\npart_size = "5 MiB"'
+#: Sweeps come every few seconds, so that there is a time after them within a run.
+UPKEEP: Final = "\n[upkeep]\nleftovers = 3\nreports = 3\nlost_jobs = 10\n"
+#: Layers read at a time: the large ones must get on although the source is slow.
+READERS: Final = 3
 
 
 class Supervised:
@@ -150,8 +154,8 @@ class Site:
         }
         store = "[store]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
         address: Any = _Address(self.to_valkey)
-        self.fleet = Fleet(self.folder / "fleet", address, store, more=SETTINGS)
-        self.fleet.know(self.to_source.host)
+        self.fleet = Fleet(self.folder / "fleet", address, store + UPKEEP, more=SETTINGS)
+        self.fleet.know(self.to_source.host, max_concurrency=READERS)
         self.fleet.know(self.to_destination.host)
         self.fleet.write()
         self._stack.callback(self.fleet.stop)

@@ -170,6 +170,8 @@ def test_an_upload_session_that_nobody_ends_is_found(arrived: Arrived) -> None:
         ("step", lambda r: r.set(f"{PREFIX}s:m:j1-0", "x")),
         ("ready ring", lambda r: r.rpush(f"{PREFIX}ring:u", "j1|host|")),
         ("ready step", lambda r: r.zadd(f"{PREFIX}rdy:u|j1|host|", {"u:x": 1})),
+        ("parked pairs", lambda r: r.sadd(f"{PREFIX}park:j|j1", "u5|j1|host|")),
+        ("walk through a paused job", lambda r: r.hset(f"{PREFIX}walks", "j1", "0")),
         ("running set", lambda r: r.sadd(f"{PREFIX}run:j1", "u:x")),
         ("running step", lambda r: r.sadd(f"{PREFIX}fly:layers", "u:x")),
         ("open image", lambda r: r.sadd(f"{PREFIX}img:j1", "j1-0")),
