@@ -11,7 +11,9 @@ Workers and command line see the servers only through the gates; watcher, checke
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -43,8 +45,7 @@ class Supervised:
         self.process = process
         self.frozen = False
         self.starts = 0
-        self._wanted = True
-        self._stop = threading.Event()
+        self._dismissed = threading.Event()
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
@@ -58,50 +59,50 @@ class Supervised:
         """Waits until it is up."""
         return self._up.wait(within)
 
+    # Whoever kills only sends a signal. One thread starts the process and sees it end: two would lose one.
+
     def kill9(self) -> None:
         """Kills it; the supervisor brings it back."""
         self._up.clear()
-        self.process.kill9()
+        self.process.signal(signal.SIGKILL)
 
-    def restart(self) -> None:
+    def restart(self, within: float = 40.0) -> None:
         """Stops it in the orderly way and waits until it is back."""
+        before = self.starts
         self._up.clear()
-        self.process.stop(within=30)
-        self.wait_ready()
+        self.process.signal(signal.SIGTERM)
+        if not self._up.wait(within) and self.starts == before:
+            self.process.signal(signal.SIGKILL)
+            self.wait_ready()
 
     def freeze(self) -> None:
         """It sleeps from now on."""
         self.frozen = True
-        self.process.freeze()
+        self.process.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """It wakes up."""
-        self.process.thaw()
+        self.process.signal(signal.SIGCONT)
         self.frozen = False
 
     def dismiss(self) -> None:
         """Stops it for good."""
-        self._wanted = False
-        self._stop.set()
+        self._dismissed.set()
         self.thaw()
+        self.process.signal(signal.SIGTERM)
+        self._thread.join()
         self.process.stop(within=20)
-        self._thread.join(60)
-        self.process.stop(within=5)
 
     def _keep(self) -> None:
-        while self._wanted:
+        while not self._dismissed.is_set():
             if not self.process.running:
                 self._up.clear()
-                try:
+                # It may be killed while it starts, or not get up while a server is away: then again.
+                with contextlib.suppress(ServerFailed):
                     self.process.start(within=90)
-                except ServerFailed as error:
-                    # It was killed while it started, or it cannot start while a server is away: again.
-                    self.trouble = str(error)
-                    self._stop.wait(0.2)
-                    continue
-                self.starts += 1
-                self._up.set()
-            self._stop.wait(0.1)
+                    self.starts += 1
+                    self._up.set()
+            self._dismissed.wait(0.1)
 
 
 @dataclass(frozen=True)
