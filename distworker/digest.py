@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Final
+from typing import Final, Protocol
 
 from distworker.errors import DigestMismatch, InvalidReference, SizeMismatch, UnsupportedDigest
+from distworker.sha256 import BLOCK, Sha256, available
 
 #: algorithm → length of its hex form. Only what image-spec registers and hashlib computes.
 ALGORITHMS: Final[dict[str, int]] = {"sha256": 64, "sha512": 128}
@@ -85,6 +86,13 @@ class Verified:
 _PROOF: Final = object()
 
 
+class _Hash(Protocol):
+    """What hashlib gives, and Sha256."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
 class Hasher:
     """Hashes a stream towards one expected digest and size (bytes)."""
 
@@ -92,7 +100,7 @@ class Hasher:
         self.expected = expected
         self.size = size
         self.seen = 0
-        self._hash = hashlib.new(expected.algorithm)
+        self._hash: _Hash = hashlib.new(expected.algorithm)
 
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next chunk; raises SizeMismatch as soon as there are more bytes than expected."""
@@ -118,6 +126,43 @@ class Hasher:
                 f"the bytes hash to {self.expected.algorithm}:{actual[:12]}…, not to {self.expected}"
             )
         return Verified(self.expected, self.seen, _PROOF)
+
+
+class MarkedHasher(Hasher):
+    """A Hasher that remembers its state at every `step` bytes, so that another process can go on from there.
+
+    Only SHA-256 can be taken up again, in steps of whole blocks, and not everywhere: ask `possible` first.
+    """
+
+    #: States kept: whoever wants one asks soon after that many bytes were hashed.
+    KEPT: Final = 8
+
+    def __init__(self, expected: Digest, size: int | None, step: int, seen: int = 0, state: str = "") -> None:
+        """From the start, or from the `state` after `seen` bytes; ValueError for one that cannot be."""
+        super().__init__(expected, size)
+        self._hash = self._marked = Sha256.restored(state, seen) if seen else Sha256()
+        self.seen = seen
+        self._step = step
+        self._states: dict[int, str] = {}
+
+    @staticmethod
+    def possible(digest: Digest, step: int) -> bool:
+        """Can a blob of that name be hashed in this way?"""
+        return digest.algorithm == "sha256" and step % BLOCK == 0 and available()
+
+    def update(self, chunk: bytes | bytearray | memoryview) -> None:
+        room = self._step - self.seen % self._step
+        while len(chunk) >= room:
+            super().update(chunk[:room])
+            chunk, room = chunk[room:], self._step
+            self._states[self.seen] = self._marked.state()
+            if len(self._states) > self.KEPT:
+                del self._states[min(self._states)]
+        super().update(chunk)
+
+    def state_at(self, seen: int) -> str:
+        """The state after exactly `seen` bytes, "" when it was not kept."""
+        return self._states.get(seen, "")
 
 
 def verify_bytes(data: bytes, expected: Digest, size: int | None = None) -> Verified:

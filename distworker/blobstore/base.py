@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
 
-from distworker.digest import Verified
+from distworker.digest import Digest, Hasher, Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,23 @@ class Unfinished:
 
 
 class BlobWriter(Protocol):
-    """An object being written. Leaving the context without `commit` aborts and leaves nothing behind."""
+    """An object being written. Leaving the context without `commit` aborts and leaves nothing behind, unless
+    it was told to `keep`."""
+
+    @property
+    def hasher(self) -> Hasher:
+        """The hash over what an earlier writer left (`hasher.seen` bytes, 0 when this one starts anew), for
+        whoever reads the rest to go on with. `write` takes what comes after those bytes."""
+        ...
+
+    @property
+    def kept(self) -> int:
+        """Bytes from the start that a later writer could go on from if this process died now."""
+        ...
+
+    def keep(self) -> None:
+        """What was written is of use to a later writer: leave it when the context ends without `commit`."""
+        ...
 
     def __enter__(self) -> BlobWriter: ...
 
@@ -80,9 +96,10 @@ class BlobStore(Protocol):
         """Stream an object from `offset` in chunks of 1-4 MiB; FileNotFoundError when missing."""
         ...
 
-    def writer(self, key: str, proof_for: str, size: int, token: str) -> BlobWriter:
+    def writer(self, key: str, proof_for: Digest, size: int, token: str, resume: bool = False) -> BlobWriter:
         """Write a blob of `size` bytes whose digest is `proof_for`; `token` names the claim that does it, so
-        that a sweeper can tell an orphan from a late writer."""
+        that a sweeper can tell an orphan from a late writer. `resume`: go on from what an earlier writer of
+        the same blob left, which is this one's from now on; its bytes are hashed, never trusted."""
         ...
 
     def delete(self, key: str) -> None:

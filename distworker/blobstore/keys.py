@@ -7,6 +7,7 @@
                                                      `plan/folder.py`); a list that a registry was asked for
                                                      has its claim's token, list-<token>-00000.jsonl
     <tenant>/staging/<token>/                        scratch of one claim, swept by its token
+    <tenant>/staging/partial/<algorithm>/<hex>       how far a blob's unfinished upload got
     <tenant>/quarantine/<algorithm>/<hex>            blobs whose bytes were found not to match their name
     <tenant>/care/<name>                             where scrub and gc stand; what gc is about to delete
 
@@ -92,6 +93,12 @@ def care_key(tenant: str, name: str) -> str:
     """`<tenant>/care/<name>`; `name` may have several plain segments."""
     segments = "/".join(_plain("name", part) for part in name.split("/"))
     return f"{_plain('tenant', tenant)}/care/{segments}"
+
+
+def partial_key(key: str) -> str:
+    """Where the record of a blob's unfinished upload lies: `<tenant>/staging/partial/<algorithm>/<hex>`."""
+    tenant, _, rest = key.partition("/blobs/")
+    return f"{tenant}/staging/partial/{rest}"
 
 
 def staging_prefix(tenant: str, token: str) -> str:

@@ -8,29 +8,29 @@ as the layout of `keys.py`. Where the file system ignores case, tags that differ
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from distworker.blobstore.base import StoredObject, Unfinished
 from distworker.blobstore.keys import decode, encode
-from distworker.blobstore.parts import READ_CHUNK, require_proof, require_room
+from distworker.blobstore.local_writer import LocalWriter, folder_faults
+from distworker.blobstore.parts import READ_CHUNK
 from distworker.blobstore.probe import probe
-from distworker.digest import Verified
-from distworker.errors import DistworkerError, InvalidRequest, LimitExceeded, StoreFull, StoreUnavailable
+from distworker.digest import Digest
+from distworker.errors import InvalidRequest, LimitExceeded, StoreUnavailable
 
 #: Folder of unfinished writes. It begins with a dot, which no key does.
 STAGING: Final = ".staging"
 
 #: What a key that names no object may end in.
 _MISSING: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: Bytes of a key in a staged file's name; 255 are allowed in all.
+_KEY_ROOM: Final = 170
 
 
 class LocalStore:
@@ -45,7 +45,7 @@ class LocalStore:
         self._durable = durable
 
     def stat(self, key: str) -> StoredObject | None:
-        with _faults(self.root, f"look at {key}"):
+        with folder_faults(self.root, f"look at {key}"):
             try:
                 found = self._path(key).stat()
             except (FileNotFoundError, NotADirectoryError):
@@ -53,7 +53,7 @@ class LocalStore:
         return StoredObject(key, found.st_size, found.st_mtime) if stat.S_ISREG(found.st_mode) else None
 
     def get_bytes(self, key: str, limit: int) -> bytes | None:
-        with _faults(self.root, f"read {key}"):
+        with folder_faults(self.root, f"read {key}"):
             try:
                 with self._path(key).open("rb") as file:
                     data = file.read(limit + 1)
@@ -64,7 +64,7 @@ class LocalStore:
         return data
 
     def put_bytes(self, key: str, data: bytes) -> None:
-        with _faults(self.root, f"write {key}"):
+        with folder_faults(self.root, f"write {key}"):
             path = self._stage(key, "")
             try:
                 with path.open("xb") as file:
@@ -76,7 +76,7 @@ class LocalStore:
 
     @contextmanager
     def open(self, key: str, offset: int = 0) -> Iterator[Iterator[bytes]]:
-        with _faults(self.root, f"open {key}"):
+        with folder_faults(self.root, f"open {key}"):
             try:
                 file = self._path(key).open("rb", buffering=0)
             except _MISSING:
@@ -87,18 +87,19 @@ class LocalStore:
             file.seek(offset)
             yield _chunks(self.root, file.fileno(), key)
 
-    def writer(self, key: str, proof_for: str, size: int, token: str) -> LocalWriter:
-        with _faults(self.root, f"write {key}"):
+    def writer(self, key: str, proof_for: Digest, size: int, token: str, resume: bool = False) -> LocalWriter:
+        with folder_faults(self.root, f"write {key}"):
             path = self._stage(key, token)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        return LocalWriter(self, key, path, descriptor, digest=proof_for, size=size)
+            # Only a whole key in a name tells that it is the same blob.
+            ending = f"@{encode(key)}" if resume and len(encode(key)) <= _KEY_ROOM else ""
+            return LocalWriter(self, key, path, digest=proof_for, size=size, ending=ending)
 
     def delete(self, key: str) -> None:
-        with _faults(self.root, f"delete {key}"), contextlib.suppress(NotADirectoryError):
+        with folder_faults(self.root, f"delete {key}"), contextlib.suppress(NotADirectoryError):
             self._path(key).unlink(missing_ok=True)
 
     def move(self, key: str, to: str) -> bool:
-        with _faults(self.root, f"move {key}"):
+        with folder_faults(self.root, f"move {key}"):
             try:
                 source = self._path(key)
                 if not stat.S_ISREG(source.stat().st_mode):
@@ -114,7 +115,7 @@ class LocalStore:
         yield from self._walk(base, f"{folder}/" if folder else "", start, after)
 
     def unfinished(self) -> Iterator[Unfinished]:
-        with _faults(self.root, "list unfinished writes"):
+        with folder_faults(self.root, "list unfinished writes"):
             try:
                 with os.scandir(self.root / STAGING) as found:
                     entries = sorted(found, key=lambda entry: entry.name)
@@ -130,7 +131,7 @@ class LocalStore:
     def discard(self, write: Unfinished) -> None:
         if "/" in write.handle or write.handle.startswith("."):
             raise InvalidRequest("not the handle of an unfinished write", field="handle")
-        with _faults(self.root, "discard an unfinished write"):
+        with folder_faults(self.root, "discard an unfinished write"):
             (self.root / STAGING / write.handle).unlink(missing_ok=True)
 
     def check(self) -> None:
@@ -141,7 +142,7 @@ class LocalStore:
 
     def finish(self, descriptor: int, path: Path, key: str) -> None:
         """For LocalWriter: sync a staged file and show it under its key."""
-        with _faults(self.root, f"write {key}"):
+        with folder_faults(self.root, f"write {key}"):
             self._sync(descriptor)
             try:
                 self._show(path, key)
@@ -153,7 +154,7 @@ class LocalStore:
         folder = self.root / STAGING
         folder.mkdir(parents=True, exist_ok=True)
         # `@` is never in an encoded name. The key is kept for the sweeper, as far as a name has room for it.
-        return folder / f"{encode(token or '-')[:64]}@{secrets.token_hex(8)}@{encode(key)[:150]}"
+        return folder / f"{encode(token or '-')[:64]}@{secrets.token_hex(8)}@{encode(key)[:_KEY_ROOM]}"
 
     def _show(self, path: Path, key: str) -> None:
         target = self._path(key)
@@ -177,7 +178,7 @@ class LocalStore:
         return self.root.joinpath(*segments)
 
     def _walk(self, folder: Path, prefix: str, start: str, after: str) -> Iterator[StoredObject]:
-        with _faults(self.root, f"list {prefix or 'the store'}"):
+        with folder_faults(self.root, f"list {prefix or 'the store'}"):
             try:
                 # A folder sorts as its name with the slash, so that keys come out in byte order.
                 with os.scandir(folder) as found:
@@ -198,67 +199,10 @@ class LocalStore:
                     yield StoredObject(key, info.st_size, info.st_mtime)
 
 
-class LocalWriter:
-    """A file in staging that becomes the object on commit."""
-
-    def __init__(
-        self, store: LocalStore, key: str, path: Path, descriptor: int, *, digest: str, size: int
-    ) -> None:
-        self._store = store
-        self._key = key
-        self._path = path
-        self._descriptor = descriptor
-        self._digest = digest
-        self._size = size
-        self._written = 0
-
-    def __enter__(self) -> LocalWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # After a commit the staged name is gone already; what fails here must not hide the first error.
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
-
-    def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        require_room(self._digest, self._size, self._written + len(chunk))
-        with _faults(self._store.root, f"write {self._key}"), memoryview(chunk) as view:
-            done = 0
-            while done < len(view):
-                done += os.write(self._descriptor, view[done:])
-        self._written += len(chunk)
-
-    def commit(self, proof: Verified) -> None:
-        require_proof(proof, self._digest, self._size, self._written)
-        self._store.finish(self._descriptor, self._path, self._key)
-
-
 def _chunks(root: Path, descriptor: int, key: str) -> Iterator[bytes]:
     while True:
-        with _faults(root, f"read {key}"):
+        with folder_faults(root, f"read {key}"):
             chunk = os.read(descriptor, READ_CHUNK)
         if not chunk:
             return
         yield chunk
-
-
-@contextmanager
-def _faults(root: Path, action: str) -> Iterator[None]:
-    """Turns the system's errors into the port's. A folder that cannot be made or used is one of them, also
-    where the system calls it missing; only who asks for an object handles that it is not there."""
-    try:
-        yield
-    except DistworkerError:
-        raise
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        where = f"the store in folder {root} cannot {action}: {reason}"
-        if error.errno in _FULL:
-            raise StoreFull(f"{where}; free some space or name another folder") from error
-        raise StoreUnavailable(
-            f"{where}; store.folder (or --store) must name a folder that this user may make or write to"
-        ) from error

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from distworker.blobstore.base import StoredObject, Unfinished
 from distworker.blobstore.parts import READ_CHUNK, require_proof, require_room
-from distworker.digest import Verified
+from distworker.digest import Digest, Hasher, Verified
 from distworker.errors import LimitExceeded, StoreUnavailable
 
 
@@ -26,6 +26,7 @@ class MemoryStore:
         self._objects: dict[str, bytes] = {}
         self._modified: dict[str, float] = {}
         self._writes: dict[str, Unfinished] = {}
+        self._kept: dict[str, tuple[str, bytes]] = {}  # by key: handle and bytes of a write that was left
         self._handles = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -50,11 +51,15 @@ class MemoryStore:
             raise FileNotFoundError(key)
         yield (data[i : i + READ_CHUNK] for i in range(offset, len(data), READ_CHUNK))
 
-    def writer(self, key: str, proof_for: str, size: int, token: str) -> MemoryWriter:
+    def writer(
+        self, key: str, proof_for: Digest, size: int, token: str, resume: bool = False
+    ) -> MemoryWriter:
         with self._lock:
+            left, data = self._kept.pop(key, ("", b"")) if resume else ("", b"")
+            self._writes.pop(left, None)
             handle = str(next(self._handles))
             self._writes[handle] = Unfinished(key, handle, token, self._clock())
-        return MemoryWriter(self, self._writes[handle], proof_for, size)
+        return MemoryWriter(self, self._writes[handle], proof_for, size, data)
 
     def delete(self, key: str) -> None:
         self._objects.pop(key, None)
@@ -78,6 +83,14 @@ class MemoryStore:
     def discard(self, write: Unfinished) -> None:
         with self._lock:
             self._writes.pop(write.handle, None)
+            if self._kept.get(write.key, ("",))[0] == write.handle:
+                del self._kept[write.key]
+
+    def leave(self, write: Unfinished, data: bytes) -> None:
+        """For MemoryWriter: keep what it wrote for a later one."""
+        with self._lock:
+            if write.handle in self._writes:
+                self._kept[write.key] = (write.handle, data)
 
     def check(self) -> None:
         """Memory is always there."""
@@ -100,12 +113,24 @@ class MemoryStore:
 class MemoryWriter:
     """A write into a MemoryStore."""
 
-    def __init__(self, store: MemoryStore, write: Unfinished, digest: str, size: int) -> None:
+    def __init__(self, store: MemoryStore, write: Unfinished, digest: Digest, size: int, data: bytes) -> None:
         self._store = store
         self._write = write
         self._digest = digest
         self._size = size
-        self._data = bytearray()
+        self._data = bytearray(data)
+        self._keep = False
+        self.hasher = Hasher(digest, size)
+        self.hasher.update(data)
+
+    @property
+    def kept(self) -> int:
+        """As in `BlobWriter`."""
+        return len(self._data)
+
+    def keep(self) -> None:
+        """As in `BlobWriter`."""
+        self._keep = True
 
     def __enter__(self) -> MemoryWriter:
         return self
@@ -113,7 +138,10 @@ class MemoryWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._store.discard(self._write)
+        if self._keep and kind is not None:
+            self._store.leave(self._write, bytes(self._data))
+        else:
+            self._store.discard(self._write)
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         require_room(self._digest, self._size, len(self._data) + len(chunk))

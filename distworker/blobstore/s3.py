@@ -32,9 +32,20 @@ from distworker.blobstore.parts import READ_CHUNK, part_size
 from distworker.blobstore.probe import probe
 from distworker.blobstore.s3_client import S3Options, make_client
 from distworker.blobstore.s3_copy import copy
-from distworker.blobstore.s3_faults import MISSING, PAST_END, UPLOAD_GONE, fault
+from distworker.blobstore.s3_faults import (
+    MISSING,
+    PART_GONE,
+    PAST_END,
+    UPLOAD_GONE,
+    PartGoneError,
+    PastEndError,
+    UploadGoneError,
+    fault,
+)
+from distworker.blobstore.s3_resume import RESUME_MIN, Notes
 from distworker.blobstore.s3_writer import S3Writer
-from distworker.errors import LimitExceeded, StoreUnavailable
+from distworker.digest import Digest, MarkedHasher
+from distworker.errors import DistworkerError, LimitExceeded, StoreUnavailable
 
 __all__ = ["S3Options", "S3Store"]
 
@@ -84,7 +95,7 @@ class S3Store:
         try:
             with self.faults(f"read {key}"):
                 answer = self.client.get_object(**self.at(key), **wanted)
-        except _PastEndError:
+        except PastEndError:
             yield iter(())
             return
         body = answer["Body"]
@@ -104,9 +115,23 @@ class S3Store:
             left -= len(chunk)
             yield chunk
 
-    def writer(self, key: str, proof_for: str, size: int, token: str) -> S3Writer:
+    def writer(self, key: str, proof_for: Digest, size: int, token: str, resume: bool = False) -> S3Writer:
         part = part_size(size, self._options.part_size)
-        return S3Writer(self, key, digest=proof_for, size=size, token=token, part=part, buffers=self._buffers)
+        notes, begun = None, None
+        if resume and size >= RESUME_MIN and MarkedHasher.possible(proof_for, part):
+            notes = Notes(self, key, token, size)
+            begun = notes.take_over(proof_for)
+        return S3Writer(
+            self,
+            key,
+            digest=proof_for,
+            size=size,
+            token=token,
+            part=begun.partial.part if begun else part,
+            buffers=self._buffers,
+            notes=notes,
+            begun=begun,
+        )
 
     def delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError), self.faults(f"delete {key}"):
@@ -152,7 +177,7 @@ class S3Store:
             more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     def discard(self, write: Unfinished) -> None:
-        with contextlib.suppress(_UploadGoneError, FileNotFoundError), self.faults("abort an upload"):
+        with contextlib.suppress(UploadGoneError, FileNotFoundError), self.faults("abort an upload"):
             self.client.abort_multipart_upload(**self.at(write.key), UploadId=write.handle)
 
     def check(self) -> None:
@@ -208,14 +233,16 @@ class S3Store:
             if code in MISSING:
                 raise FileNotFoundError(f"{self.describe()} cannot {action}: it is not there") from error
             if code in UPLOAD_GONE:
-                raise _UploadGoneError(f"{self.describe()} cannot {action}: a sweep discarded it") from error
+                raise UploadGoneError(f"{self.describe()} cannot {action}: a sweep discarded it") from error
+            if code in PART_GONE:
+                raise PartGoneError(self._refused(action, error).message) from error
             if code in PAST_END:
-                raise _PastEndError(f"{self.describe()} cannot {action}: it has fewer bytes") from error
+                raise PastEndError(f"{self.describe()} cannot {action}: it has fewer bytes") from error
             raise self._refused(action, error) from error
         except (BotoCoreError, OSError) as error:
             raise self._broken(action, error) from error
 
-    def _refused(self, action: str, error: ClientError) -> Exception:
+    def _refused(self, action: str, error: ClientError) -> DistworkerError:
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         return fault(self.describe(), action, _code(error), status)
 
@@ -232,14 +259,6 @@ class S3Store:
         else:
             text = f"the connection failed ({type(error).__name__}); check the endpoint and the network"
         return StoreUnavailable(f"{where}: {text}", passing=False if mended else None)
-
-
-class _UploadGoneError(StoreUnavailable):
-    """The multipart upload is no longer there."""
-
-
-class _PastEndError(StoreUnavailable):
-    """Reading was asked to start at or after the end."""
 
 
 def _seconds(entry: Mapping[str, Any]) -> float:

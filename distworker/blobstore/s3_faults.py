@@ -16,6 +16,8 @@ MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 UPLOAD_GONE: Final = frozenset({"NoSuchUpload"})
 #: Asked for bytes from the end on.
 PAST_END: Final = frozenset({"InvalidRange", "416", "RequestedRangeNotSatisfiable"})
+#: A completion named a part that is not there, or not as it was.
+PART_GONE: Final = frozenset({"InvalidPart"})
 
 _FULL_CODES: Final = frozenset({"EntityTooLarge", "InsufficientStorage"})
 # Words in the codes of Ceph, MinIO, Swift and others when a quota or a disk is used up.
@@ -47,6 +49,18 @@ _STATUS_REMEDIES: Final = {
     403: _REMEDIES["AccessDenied"],
     503: _REMEDIES["SlowDown"],
 }
+
+
+class UploadGoneError(StoreUnavailable):
+    """The multipart upload is no longer there."""
+
+
+class PartGoneError(StoreUnavailable):
+    """The server lacks a part that it took, or has another one by now."""
+
+
+class PastEndError(StoreUnavailable):
+    """Reading was asked to start at or after the end."""
 
 
 def fault(where: str, action: str, code: str, status: int) -> DistworkerError:

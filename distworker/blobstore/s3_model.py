@@ -28,6 +28,7 @@ OPERATIONS: Final = (
     "HeadObject",
     "ListMultipartUploads",
     "ListObjectsV2",
+    "ListParts",
     "PutObject",
     "UploadPart",
     "UploadPartCopy",

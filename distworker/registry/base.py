@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from distworker.digest import Digest, Verified
+from distworker.digest import Digest, Hasher, Verified
 from distworker.manifest import Descriptor, Manifest
 
 #: One piece of a blob, as read; valid only until the next piece is asked for.
@@ -106,8 +106,11 @@ class Registry(Protocol):
         """HEAD the blob; an unclear answer counts as no, and so does another `size` (bytes) if given."""
         ...
 
-    def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
-        """Read `size` bytes, resuming by Range where the connection breaks; BlobUnknown on 404."""
+    def read_blob(
+        self, repository: str, digest: Digest, size: int, hasher: Hasher | None = None
+    ) -> AbstractContextManager[BlobRead]:
+        """Read `size` bytes, resuming by Range where the connection breaks; BlobUnknown on 404. `hasher` has
+        seen the beginning already: only what comes after that is handed out, and proved with it."""
         ...
 
     def read_external(

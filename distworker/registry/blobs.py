@@ -2,9 +2,9 @@
 
 Every (re)connect starts at the registry, which signs a fresh address of its storage; the last chunk is handed
 out only after size and digest agree; a server that ignores or garbles Range is read from the start with the
-bytes already handed out skipped, and since the hash is over what was handed out, nothing can be spliced
-(distribution-spec, "Pulling blobs"). The two blobs that everybody knows, no bytes and `{}`, are not asked
-for.
+bytes already handed out skipped (so is a reading that begins in the middle), and since the hash is over all
+bytes from the first, nothing can be spliced (distribution-spec, "Pulling blobs"). The two blobs that
+everybody knows, no bytes and `{}`, are not asked for.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class BlobStream:
         digest: Digest,
         size: int,
         *,
+        hasher: Hasher | None = None,
         chunk: int = CHUNK,
         sleep: Callable[[float], None] = stopping.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -101,7 +102,8 @@ class BlobStream:
         self._size = size
         self._chunk = chunk
         self._sleep = sleep
-        self._hasher = Hasher(digest, size)
+        self._hasher = hasher or Hasher(digest, size)
+        self._start = self._hasher.seen
         self._verified: Verified | None = None
         self._reply: Reply | None = None
         self._judge = Judge(call.where, origin_of(call.url), size)
@@ -119,7 +121,7 @@ class BlobStream:
                 f"{self._where}: its descriptor says {self._size} bytes, which no blob of this digest has",
                 **self._where.fields,
             )
-        if self._known is None:
+        if self._known is None and self._start < self._size:
             self._connect()
         return self
 
@@ -141,7 +143,7 @@ class BlobStream:
 
     def __iter__(self) -> Iterator[Chunk]:
         held: bytes | None = None
-        handed_out = False
+        handed_out = self._start > 0
         for chunk in self._pieces():
             if held is not None:
                 yield held

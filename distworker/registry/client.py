@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from distworker import __version__, stopping
-from distworker.digest import Digest
+from distworker.digest import Digest, Hasher
 from distworker.manifest import Descriptor, Manifest
 from distworker.registry import blobs, deletes, external, foreseen, manifests, mount, sessions, uploads
 from distworker.registry import ping as pinging
@@ -106,11 +106,20 @@ class Client:
         """HEAD the blob."""
         return blobs.has_blob(self._at, repository, digest, size)
 
-    def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
+    def read_blob(
+        self, repository: str, digest: Digest, size: int, hasher: Hasher | None = None
+    ) -> AbstractContextManager[BlobRead]:
         """Read the blob, resuming where the connection breaks."""
         call = blobs.blob_call(self._at, repository, digest)
         return blobs.BlobStream(
-            self._at, call, digest, size, chunk=self._chunk, sleep=self._sleep, clock=self._clock
+            self._at,
+            call,
+            digest,
+            size,
+            hasher=hasher,
+            chunk=self._chunk,
+            sleep=self._sleep,
+            clock=self._clock,
         )
 
     def read_external(
@@ -199,13 +208,16 @@ class MirroredClient(Client):
             self._home, repository, digest, lambda client, name: client.has_blob(name, digest, size)
         )
 
-    def read_blob(self, repository: str, digest: Digest, size: int) -> AbstractContextManager[BlobRead]:
+    def read_blob(
+        self, repository: str, digest: Digest, size: int, hasher: Hasher | None = None
+    ) -> AbstractContextManager[BlobRead]:
         """Read the blob, going on elsewhere where a mirror breaks."""
         return MirroredStream(
             self._mirrors.readers(self._home, repository, digest),
             digest,
             size,
             failed=self._mirrors.failed,
+            hasher=hasher,
             chunk=self._chunk,
             sleep=self._sleep,
             clock=self._clock,

@@ -136,6 +136,7 @@ class MirroredStream(BlobStream):
         size: int,
         *,
         failed: Callable[[Reader, TransferError], None],
+        hasher: Hasher | None = None,
         chunk: int = CHUNK,
         sleep: Callable[[float], None] = stopping.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -146,10 +147,10 @@ class MirroredStream(BlobStream):
         self._clock = clock
         at = self._reader.client.at
         call = blob_call(at, self._reader.repository, digest)
-        super().__init__(at, call, digest, size, chunk=chunk, sleep=sleep, clock=clock)
+        super().__init__(at, call, digest, size, hasher=hasher, chunk=chunk, sleep=sleep, clock=clock)
 
     def __iter__(self) -> Iterator[Chunk]:
-        given = False
+        given = self._start > 0
         while True:
             try:
                 for chunk in super().__iter__():

@@ -9,108 +9,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
-from moto import mock_aws
 
 from distworker.blobstore.base import BlobStore, StoredObject
-from distworker.blobstore.keys import blob_key, ref_key, tags_prefix
-from distworker.blobstore.local import LocalStore
-from distworker.blobstore.memory import MemoryStore
-from distworker.blobstore.s3 import S3Options, S3Store
-from distworker.digest import Digest, Hasher, Verified, verify_bytes
-from distworker.errors import DigestMismatch, LimitExceeded, SizeMismatch, StoreUnavailable
-
-MIB = 1024 * 1024
-
-
-#: Parts as small as S3 allows, so that 17 MiB are four of them.
-PART = 5 * MIB
-#: What a writer gets whose upload was swept. Servers answer NoSuchUpload; moto stumbles over its own state.
-GONE = (StoreUnavailable, KeyError, ValueError)
-
-
-@pytest.fixture(params=["memory", "folder", "moto", pytest.param("s3", marks=pytest.mark.servers)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlobStore]:
-    """Each adapter in turn, empty."""
-    if request.param == "memory":
-        yield MemoryStore()
-    elif request.param == "folder":
-        yield LocalStore(tmp_path / "store")
-    elif request.param == "moto":
-        yield from imitated_s3()
-    else:
-        yield from real_s3(request.getfixturevalue("s3_options"))
-
-
-def imitated_s3() -> Iterator[BlobStore]:
-    """The S3 adapter with its requests answered inside this process."""
-    with mock_aws():
-        store = S3Store(
-            S3Options("bucket", access_key="key", secret_key="secret", prefix="p", part_size=PART)
-        )
-        store.client.meta.events.register_first("before-send.s3", body_as_bytes)
-        one_at_a_time(store.client)
-        store.make_bucket()
-        yield store
-        store.close()
-
-
-def one_at_a_time(client: Any) -> None:
-    """The imitation changes its dictionaries from whichever thread calls; a server would not mind."""
-    call, lock = client._make_api_call, threading.Lock()
-
-    def locked(operation: str, arguments: dict[str, Any]) -> Any:
-        with lock:
-            return call(operation, arguments)
-
-    client._make_api_call = locked
-
-
-def body_as_bytes(request: Any, **_: Any) -> None:
-    """The imitation takes bodies apart by type and knows no bytearray; a socket takes both."""
-    if isinstance(request.body, bytearray):
-        request.body = bytes(request.body)
-
-
-def real_s3(options: S3Options) -> Iterator[BlobStore]:
-    """The S3 adapter and a server that checks signatures and parts."""
-    store = S3Store(replace(options, part_size=PART))
-    yield store
-    store.close()
-
-
-def named(data: bytes) -> tuple[str, Digest]:
-    """The key and digest of `data`."""
-    digest = Digest.of(data)
-    return blob_key("default", digest), digest
-
-
-def put(store: BlobStore, data: bytes, token: str = "claim1", chunk: int = 100_000) -> str:
-    """Write `data` as a blob, properly; returns its key."""
-    key, digest = named(data)
-    hasher = Hasher(digest, len(data))
-    with store.writer(key, digest, len(data), token) as writer:
-        for start in range(0, len(data), chunk):
-            piece = data[start : start + chunk]
-            hasher.update(piece)
-            writer.write(piece)
-        writer.commit(hasher.verify())
-    return key
-
-
-def read(store: BlobStore, key: str, offset: int = 0) -> bytes:
-    """The object's bytes from `offset`."""
-    with store.open(key, offset) as chunks:
-        return b"".join(chunks)
-
-
-def leftovers(store: BlobStore) -> list[str]:
-    """Keys of everything visible or begun."""
-    return [o.key for o in store.list("")] + [u.key for u in store.unfinished()]
+from distworker.blobstore.keys import ref_key, tags_prefix
+from distworker.digest import Digest, Verified, verify_bytes
+from distworker.errors import DigestMismatch, LimitExceeded, SizeMismatch
+from tests.contracts.stores import GONE, MIB, leftovers, named, put, read
 
 
 def test_a_blob_is_read_back_as_it_was_written(store: BlobStore) -> None:

@@ -58,6 +58,7 @@ class Site:
     refuse_mounts: bool = False
     corrupt: set[str] = field(default_factory=set)  #: digests served with a flipped first byte
     corrupt_once: set[str] = field(default_factory=set)  #: the same, for one reading only
+    breaks: dict[str, tuple[int, BaseException]] = field(default_factory=dict)  #: bytes → how reading ends
     blind: set[str] = field(default_factory=set)  #: digests for which HEAD of the blob is unclear
     hidden: dict[str, set[str]] = field(default_factory=dict)  #: credential → repositories it may not see
     immutable: set[str] = field(default_factory=set)  #: tags
@@ -87,21 +88,25 @@ class Site:
 class _Read:
     """A blob being read, in small pieces; the last one only after digest and size agreed."""
 
-    def __init__(self, site: Site, data: bytes, digest: Digest, size: int) -> None:
+    def __init__(self, site: Site, data: bytes, hasher: Hasher) -> None:
         self._site = site
         self._data = data
-        self._hasher = Hasher(digest, size)
+        self._hasher = hasher
         self._proof: Verified | None = None
 
     def __iter__(self) -> Iterator[memoryview]:
         step = self._site.chunk
         held: memoryview | None = None
-        for start in range(0, len(self._data), step):
+        for start in range(self._hasher.seen, len(self._data), step):
             if held is not None:
                 yield held
             held = memoryview(self._data)[start : start + step]
             self._site.served[self._hasher.expected] += len(held)
             self._hasher.update(held)
+            at, error = self._site.breaks.get(self._hasher.expected, (0, None))
+            if error is not None and self._hasher.seen >= at:
+                del self._site.breaks[self._hasher.expected]
+                raise error
         self._proof = self._hasher.verify()
         if held is not None:
             yield held
@@ -185,7 +190,9 @@ class FakeRegistry:
             return held is not None and size in {None, len(held)}
 
     @contextmanager
-    def read_blob(self, repository: str, digest: Digest, size: int) -> Iterator[_Read]:
+    def read_blob(
+        self, repository: str, digest: Digest, size: int, hasher: Hasher | None = None
+    ) -> Iterator[_Read]:
         with self.site.call("read_blob", repository, digest):
             repo = self._see(repository)
             if repo is None or digest not in repo.blobs:
@@ -194,7 +201,7 @@ class FakeRegistry:
             if digest in self.site.corrupt | self.site.corrupt_once:
                 data = bytes([data[0] ^ 1]) + data[1:]
             self.site.corrupt_once.discard(digest)
-            yield _Read(self.site, data, digest, size)
+            yield _Read(self.site, data, hasher or Hasher(digest, size))
 
     def mount_blob(self, repository: str, digest: Digest, sources: Sequence[str]) -> UploadSession | None:
         with self.site.call("mount_blob", repository, digest, *sources):

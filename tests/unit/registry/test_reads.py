@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from distworker.digest import Digest
+from distworker.digest import Digest, Hasher
 from distworker.errors import (
     AuthRequired,
     BlobUnknown,
@@ -92,6 +92,52 @@ def test_the_last_chunk_waits_for_the_proof(rig: RigMaker) -> None:
     assert len(got) < len(DATA)
     with pytest.raises(InternalError):
         _ = blob.verified
+
+
+def begun(seen: int, data: bytes = DATA) -> Hasher:
+    """The hash of what somebody read before."""
+    hasher = Hasher(DIGEST, len(DATA))
+    hasher.update(data[:seen])
+    return hasher
+
+
+def rest(r: Rig, hasher: Hasher) -> bytes:
+    """What is handed out after the bytes that are there."""
+    with r.client.read_blob("a/b", DIGEST, len(DATA), hasher) as blob:
+        got = b"".join(bytes(chunk) for chunk in blob)
+        assert blob.verified.size == len(DATA)
+    return got
+
+
+@pytest.mark.parametrize("seen", [1, len(DATA) // 2, len(DATA) - 1])
+def test_a_reading_begins_where_an_earlier_one_ended(rig: RigMaker, seen: int) -> None:
+    """Only the rest is asked for, and the proof is over all of it."""
+    r = holding(rig)
+    assert rest(r, begun(seen)) == DATA[seen:]
+    assert [one.headers.get("Range") for one in r.fake.seen] == [f"bytes={seen}-"]
+
+
+def test_nothing_is_asked_when_all_is_there(rig: RigMaker) -> None:
+    """The proof alone was missing."""
+    r = holding(rig)
+    assert rest(r, begun(len(DATA))) == b""
+    assert r.fake.seen == []
+
+
+def test_a_server_that_ignores_the_range_is_read_past_what_is_there(rig: RigMaker) -> None:
+    """200 with everything: the beginning is thrown away, no byte is handed out twice."""
+    r = holding(rig)
+    r.fake.always("GET", "/blobs/", Twist(status=200, body=DATA, drop=("Content-Range",)))
+    assert rest(r, begun(len(DATA) // 2)) == DATA[len(DATA) // 2 :]
+
+
+def test_a_wrong_beginning_is_never_mended_by_splicing(rig: RigMaker) -> None:
+    """What was there before was wrong: the proof fails, and nothing is handed out from the start."""
+    r = holding(rig)
+    wrong = bytes([DATA[0] ^ 1]) + DATA[1:]
+    for seen in (len(DATA) // 2, len(DATA) - 1, len(DATA)):
+        with fails(DigestMismatch):
+            rest(r, begun(seen, wrong))
 
 
 def test_a_missing_blob_is_known_before_anything_is_prepared(rig: RigMaker) -> None:

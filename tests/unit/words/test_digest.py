@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distworker.digest import Digest, Hasher, Verified, verify_bytes
+from distworker import sha256
+from distworker.digest import Digest, Hasher, MarkedHasher, Verified, verify_bytes
 from distworker.errors import DigestMismatch, InvalidReference, SizeMismatch, UnsupportedDigest
 
 H = "0123456789abcdef" * 4
@@ -94,3 +95,42 @@ def test_a_proof_cannot_be_made_by_hand() -> None:
     """Stores trust the type, so nothing but the hasher may make one."""
     with pytest.raises(TypeError):
         Verified(Digest.of(b"abc"), 3)
+
+
+@given(st.binary(max_size=600), st.integers(1, 5), st.integers(1, 200), st.data())
+def test_a_marked_hash_is_gone_on_with_from_any_of_its_marks(
+    blob: bytes, blocks: int, cut: int, data: st.DataObject
+) -> None:
+    """However the bytes are cut, a state taken out at a mark gives the proof another process would get."""
+    digest, step = Digest.of(blob), blocks * 64
+    first = MarkedHasher(digest, len(blob), step)
+    for start in range(0, len(blob), cut):
+        first.update(memoryview(blob)[start : start + cut])
+    assert first.verify().size == len(blob)
+    marks = [seen for seen in range(step, len(blob) + 1, step) if first.state_at(seen)]
+    assert marks[-1:] == [len(blob) // step * step][: len(blob) // step]
+    if marks:
+        seen = data.draw(st.sampled_from(marks))
+        other = MarkedHasher(digest, len(blob), step, seen, first.state_at(seen))
+        other.update(blob[seen:])
+        assert other.verify().digest == digest
+
+
+@pytest.mark.parametrize(("state", "seen"), [("", 64), ("ab", 64), ("z" * 64, 64), (H, 63), (H, -64)])
+def test_what_is_no_state_is_refused(state: str, seen: int) -> None:
+    """A damaged record starts the blob again instead of hashing on from nowhere."""
+    with pytest.raises(ValueError, match=r"state|hexadecimal"):
+        MarkedHasher(Digest.of(b""), 100, 64, seen, state)
+
+
+def test_only_what_can_be_taken_out_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SHA-512, steps that end inside a block, and an interpreter that hides its OpenSSL."""
+    digest = Digest.of(b"x")
+    assert MarkedHasher.possible(digest, 64)
+    assert not MarkedHasher.possible(Digest.of(b"x", "sha512"), 64)
+    assert not MarkedHasher.possible(digest, 65)
+    sha256.available.cache_clear()
+    monkeypatch.setattr(sha256, "_library", object)
+    assert not MarkedHasher.possible(digest, 64)
+    monkeypatch.undo()
+    sha256.available.cache_clear()
