@@ -205,12 +205,12 @@ class Runner:
         tell = self._ledger
         if isinstance(answer, Done):
             held = self._insist(lambda: tell.done(claim.id, claim.token, answer.change), watch)
-            return self._said(answer.text) if held else _SUPERSEDED
+            return self._said(answer.text) if held else self._said(_SUPERSEDED)
         if isinstance(answer, Block):
             held = self._insist(lambda: tell.block(claim.id, claim.token, answer.needs), watch)
-            return self._said(f"waits: {answer.text}") if held else _SUPERSEDED
+            return self._said(f"waits: {answer.text}") if held else self._said(_SUPERSEDED)
         if isinstance(answer, (Cancelled, Lost)):
-            return f"superseded: {answer.message}"
+            return self._said(f"superseded: {answer.message}")
         end = ending(answer, claim, self._patient)
         if isinstance(end, GiveBack):
             return self._give_back(claim, watch, answer, end)
@@ -219,7 +219,7 @@ class Runner:
     def _give_back(self, claim: Claim, watch: RunWatch, error: DistworkerError, end: GiveBack) -> str:
         held = self._insist(lambda: self._ledger.release(claim.id, claim.token, end.delay, end.pause), watch)
         text = f"given back for {end.delay:.0f} s: {error}"
-        return self._said(text, end.level) if held else _SUPERSEDED
+        return self._said(text, end.level) if held else self._said(_SUPERSEDED)
 
     def _fail(self, claim: Claim, watch: RunWatch, error: DistworkerError, end: Fail) -> str:
         record, progressed = error.to_dict(), watch.progressed
@@ -227,7 +227,7 @@ class Runner:
             lambda: self._ledger.fail(claim.id, claim.token, record, end.retry, end.delay, progressed), watch
         )
         if verdict == "lost":
-            return _SUPERSEDED
+            return self._said(_SUPERSEDED)
         if verdict == "retry":
             return self._said(f"tries again in {end.delay:.0f} s: {error}", logging.WARNING)
         raise StepFailed(self._said(str(error), self._failure_level))
