@@ -35,6 +35,9 @@ def queue_of(version: int) -> str:
     return f"distworker.v{version}"
 
 
+#: Whose everything is while a fleet serves one tenant; it begins the store's keys.
+TENANT: Final = "default"
+
 # --- Steps --------------------------------------------------------------------------------------------------
 #: Step kinds in the order in which ready steps are admitted (publish first).
 PUBLISH: Final = "m"

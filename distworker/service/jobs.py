@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from distworker import names
 from distworker.blobstore.base import BlobStore
 from distworker.errors import (
     ConfigInvalid,
@@ -89,7 +90,7 @@ class Jobs:
         store: Callable[[], BlobStore],
         dispatch: Dispatcher,
         *,
-        tenant: str = "default",
+        tenant: str = names.TENANT,
         window: int = 200,
         local: bool = False,
         new_id: Callable[[], str] = new_job_id,

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from distworker import names
 from distworker.errors import InvalidReference, InvalidRequest, RequestError
 from distworker.names import VERSION
 from distworker.plan.codec import KINDS, LABELS_MAX, PAIRS_MAX, PLATFORMS_MAX
@@ -40,7 +41,7 @@ _CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", re.ASCII)
 
 
 def parse_request(
-    payload: Mapping[str, Any], *, new_id: str, created: float, tenant: str = "default"
+    payload: Mapping[str, Any], *, new_id: str, created: float, tenant: str = names.TENANT
 ) -> JobRequest:
     """The job that `payload` asks for; `new_id` is used unless it brings an `id` of its own.
 

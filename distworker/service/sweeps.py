@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from functools import partial
 
 from distworker.blobstore.base import BlobStore
-from distworker.registry.base import Registries
-from distworker.service.jobs import Jobs
+from distworker.service.recover import sweep_lost
+from distworker.service.reports import sweep_reports
 from distworker.service.upkeep import Sweep
-from distworker.settings import Settings, UpkeepSettings
-
-if TYPE_CHECKING:
-    from distworker.state.ledger import RedisLedger
+from distworker.settings import UpkeepSettings
+from distworker.state.base import Ledger
 
 
 def intervals(settings: UpkeepSettings) -> Mapping[str, float]:
@@ -20,8 +18,9 @@ def intervals(settings: UpkeepSettings) -> Mapping[str, float]:
     return {name: float(seconds) for name, seconds in settings.model_dump().items()}
 
 
-def build_sweeps(
-    ledger: RedisLedger, store: BlobStore, registries: Registries, jobs: Jobs, settings: Settings
-) -> Mapping[str, Sweep]:
-    """Every sweep by its name."""
-    return {}
+def build_sweeps(ledger: Ledger, store: BlobStore, tenant: str, window: int) -> Mapping[str, Sweep]:
+    """Every sweep by its name. `window`: images of a recovered job that are worked on at a time."""
+    return {
+        "reports": partial(sweep_reports, ledger, store, tenant),
+        "lost_jobs": partial(sweep_lost, ledger, store, tenant, window),
+    }

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from distworker import __version__
+from distworker import __version__, names
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.local import LocalStore
 from distworker.errors import ConfigInvalid
@@ -117,7 +117,7 @@ def build_services(config: Config, dispatch: Dispatcher, ring: Callable[[str], N
         runner=Runner(ledger, kit, dispatch, who),
         upkeep=Upkeep(
             build_turns(ledger),
-            build_sweeps(ledger, store, registries, jobs, settings),
+            build_sweeps(ledger, store, names.TENANT, settings.window),
             intervals(settings.upkeep),
             who.owner,
             ring,
