@@ -25,8 +25,9 @@ from distworker.plan.model import Pair
 from distworker.state.base import Claim
 from distworker.steps.base import Done
 from distworker.steps.download import download
+from tests.crash.wire import Killed
 from tests.fakes.content import complete, image, put
-from tests.fakes.ports import Killed, Run, Site, registry_place
+from tests.fakes.ports import Run, Site, registry_place
 
 BLOB = random.Random(3).randbytes(2_000_000)
 DIGEST = Digest.of(BLOB)
