@@ -121,6 +121,16 @@ class UpkeepSettings(Strict):
     retention: int = Field(default=86_400, ge=0)
 
 
+class CareSettings(Strict):
+    """What is kept in the store and for how long: seconds of grace before an unused blob is deleted, days for
+    records; and bytes a second that scrubbing may read."""
+
+    gc_grace: int = Field(default=86_400, ge=86_400)
+    keep_jobs: int = Field(default=90, ge=0)
+    keep_quarantine: int = Field(default=30, ge=0)
+    scrub_rate: ByteSize = Field(default=ByteSize(50_000_000), ge=0)
+
+
 class Settings(BaseSettings):
     """Everything an operator may tune. Get one from `load`; making one by hand takes values as they are."""
 
@@ -152,6 +162,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
+    care: CareSettings = CareSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -48,6 +48,10 @@ COMMANDS: Final = {
     "retry": "Run again those images of a job that failed.",
     "stuck": "List what is late or held up, why, and what to do.",
     "recover": "Go on with the jobs that a loss of Redis left behind.",
+    "usage": "Say what the store holds, and for which repositories.",
+    "forget": "Give up an image that the store keeps; gc then frees its room.",
+    "gc": "Delete from the store what no image and no job needs.",
+    "scrub": "Read the store again, put aside what is damaged, bring it anew.",
     "doctor": "Check Redis, broker, store, workers and registries, and say what to do.",
 }
 

@@ -115,6 +115,20 @@ def job(command: F) -> F:
     return as_json(command)
 
 
+def stored(command: F) -> F:
+    """What every command about the store takes: the configured one, or that of local runs."""
+    local = click.option(
+        "--local", is_flag=True, help="The store of --local runs, without Redis and workers."
+    )
+    store = click.option(
+        "--store",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="With --local: the folder that keeps the blobs.",
+    )
+    return local(store(as_json(command)))
+
+
 def held(command: F) -> F:
     """What `pause` and `resume` are about: a job, or a registry."""
     job = click.argument("job", metavar="[JOB]", required=False)

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+import click
+
 from distworker.cli.options import Run, start_log
 from distworker.errors import InvalidReference, NoWorker, StateUnavailable, StoreUnavailable
 
 if TYPE_CHECKING:
+    from distworker.service.care import Care
     from distworker.service.doctor import Check
     from distworker.service.jobs import Jobs
     from distworker.settings import Config
@@ -78,6 +81,19 @@ def local(config: Config, store: Path | None) -> Iterator[Jobs]:
             raise StoreUnavailable(f"--store {store}: cannot be made: {error.strerror}") from None
     with wiring.build_local(config, store) as service:
         yield service.jobs
+
+
+@contextmanager
+def care(config: Config, local: bool, store: Path | None) -> Iterator[Care]:
+    """The store's upkeep: of the configured store, or of the one that local runs use."""
+    if store is not None and not local:
+        raise click.UsageError(
+            "--store goes with --local; a fleet's store is a setting (see `distworker doctor`)"
+        )
+    from distworker.service import wiring  # noqa: PLC0415 - see the module text
+
+    with _named(config), wiring.build_care(config, local=local, folder=store) as found:
+        yield found
 
 
 def examine(config: Config) -> Iterator[Check]:

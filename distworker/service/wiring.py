@@ -24,6 +24,7 @@ from distworker.blobstore.base import BlobStore
 from distworker.blobstore.local import LocalStore
 from distworker.errors import ConfigInvalid
 from distworker.registry.providers import quirks_of
+from distworker.service.care import Care, Keeping, fleet_care
 from distworker.service.doctor import Patient
 from distworker.service.fingerprints import fingerprints
 from distworker.service.jobs import Jobs
@@ -91,6 +92,10 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close idle connections."""
         self.producer.close()
         self.ledger.close()
 
@@ -117,7 +122,10 @@ def build_services(config: Config, dispatch: Dispatcher, ring: Callable[[str], N
         runner=Runner(ledger, kit, dispatch, who),
         upkeep=Upkeep(
             build_turns(ledger),
-            build_sweeps(ledger, store, names.TENANT, settings.window),
+            {
+                **build_sweeps(ledger, store, names.TENANT, settings.window),
+                **fleet_care(store, ledger, jobs, keeping(settings)).sweeps(),
+            },
             intervals(settings.upkeep),
             who.owner,
             ring,
@@ -162,6 +170,23 @@ def build_local(config: Config, folder: Path | None = None, slots: int | None = 
         part_size=settings.part_size,
     )
     return LocalService(MemoryLedger(), kit, slots or own_slots, close=registries.close)
+
+
+def build_care(config: Config, *, local: bool, folder: Path | None = None) -> Care:
+    """The care of the configured store, or, with `local`, of the one that local runs use: `folder`, or the
+    user's cache folder. A fleet is asked only by what needs it."""
+    settings = config.settings
+    if local:
+        return Care(LocalStore(folder or cache_folder()), keeping=keeping(settings))
+    store = build_store(settings)
+    client = build_client(config)
+    return fleet_care(store, client.ledger, client.jobs, keeping(settings), close=client.close)
+
+
+def keeping(settings: Settings) -> Keeping:
+    """How long what is kept, and how fast it is read."""
+    care = settings.care
+    return Keeping(float(care.gc_grace), care.keep_jobs, care.keep_quarantine, int(care.scrub_rate))
 
 
 def build_patient(config: Config) -> Patient:
