@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from distworker import names
 from distworker.blobstore.base import BlobStore
 from distworker.care.gc import GRACE, Collector
 from distworker.care.retention import retire
 from distworker.care.roots import KINDS, Roots, Steps, no_steps
 from distworker.care.scrub import Damaged, Scrubber
-from distworker.names import VERSION
 from distworker.plan.codec import PAIRS_MAX
 from distworker.service.upkeep import Bite, Sweep
 
@@ -46,7 +46,7 @@ class Care:
     def __init__(
         self,
         store: BlobStore,
-        tenant: str = "default",
+        tenant: str = names.TENANT,
         *,
         steps: Steps = no_steps,
         submit: Submit | None = None,
@@ -90,7 +90,7 @@ class Care:
             return []
         made = []
         for start in range(0, len(pairs), PAIRS_MAX):
-            fields = {"v": VERSION, "kind": "pull", "pairs": pairs[start : start + PAIRS_MAX]}
+            fields = {"v": names.VERSION, "kind": "pull", "pairs": pairs[start : start + PAIRS_MAX]}
             made.append(self._submit({**fields, "labels": {"reason": "scrub"}}))
         return made
 
