@@ -4,7 +4,7 @@
     * RequestError                what the caller asked for is wrong (exit code 2)
         * InvalidRequest · InvalidReference · UnsupportedDigest · ConfigInvalid · JobUnknown · JobRunning
     * InfrastructureError         our own Redis, broker, store or fleet is not there (exit code 3)
-        * StateUnavailable · StoreUnavailable · StoreFull · NewerVersion · NoWorker
+        * StateUnavailable (StateRefused) · StoreUnavailable · StoreFull · NewerVersion · NoWorker
     * TransferError               a registry, its content or the way to it (exit code 1)
         * NotARegistry · TLSError · AddressRefused · RealmRefused · RedirectRefused
         * AuthRequired · Unauthorized · Denied
@@ -161,6 +161,12 @@ class StateUnavailable(InfrastructureError):
     """Redis does not answer, or answers that it cannot write."""
 
     code = "state_unavailable"
+
+
+class StateRefused(StateUnavailable):
+    """Redis is there, and the ledger must not or may not work on it until somebody sets it up otherwise."""
+
+    code = "state_refused"
 
 
 class StoreUnavailable(InfrastructureError):

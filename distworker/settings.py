@@ -43,6 +43,7 @@ from pydantic_settings import (
 from distworker.errors import ConfigInvalid, InvalidReference
 from distworker.reference import parse_host
 from distworker.settings_registry import REGISTRY_PATHS, RegistrySettings, Strict, proxy_url, with_port
+from distworker.state.address import Access, is_redis, parse_address
 
 ENV_PREFIX: Final = "DISTWORKER_"
 #: Names `--config`'s file from the environment; not a setting itself.
@@ -59,21 +60,22 @@ _SECRET_MIN: Final = 16
 #: Keys whose value is a path: relative ones in a file count from that file's folder.
 _PATHS: Final = (
     *("registries", "docker_config", "auth_files", "certs_dirs", "hosts_dirs", "registries_conf"),
+    *("redis_ca_file", "redis_client_cert", "redis_client_key"),
     *("store.folder", *REGISTRY_PATHS),
 )
 
 
 def _redis(value: str) -> str:
-    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("expected a URL such as redis://host:6379/1")
-    return with_port(value)
+    parse_address(value)
+    return value
 
 
 def _broker(value: str) -> str:
-    schemes = {"redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp"}
-    if value and urlsplit(value).scheme not in schemes:
+    if not value or urlsplit(value).scheme in {"amqp", "amqps", "pyamqp"}:
+        return with_port(value)
+    if not is_redis(value):
         raise ValueError("expected a URL such as redis://host:6379/0 or amqp://host//")
-    return value if value.startswith("sentinel:") else with_port(value)  # it may list several servers
+    return _redis(value)
 
 
 def _hard_to_guess(value: SecretStr) -> SecretStr:
@@ -144,6 +146,11 @@ class Settings(BaseSettings):
     )
 
     redis_url: Annotated[str, AfterValidator(_redis)] = Field(default="redis://127.0.0.1:6379/1", repr=False)
+    redis_ca_file: str = ""
+    redis_client_cert: str = ""
+    redis_client_key: str = ""
+    redis_sentinel_user: str = ""
+    redis_sentinel_password: SecretStr = SecretStr("")
     redis_prefix: str = Field(default="distworker", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")
     broker_url: Annotated[str, AfterValidator(_broker)] = Field(default="", repr=False)
     slots: int = Field(default=4, ge=1, le=128)
@@ -175,6 +182,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """`load` joins the sources itself, because it keeps each value's origin."""
         return (init_settings,)
+
+    @property
+    def redis_access(self) -> Access:
+        """What is needed besides `redis_url`, and besides `broker_url` where that is a Redis."""
+        return Access(
+            ca_file=self.redis_ca_file,
+            client_cert=self.redis_client_cert,
+            client_key=self.redis_client_key,
+            sentinel_user=self.redis_sentinel_user,
+            sentinel_password=self.redis_sentinel_password.get_secret_value(),
+        )
 
     @property
     def login_files(self) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ password Celery masks in its banner, its logs and its answers to `inspect conf`.
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from kombu import Exchange, Queue
 
 from distworker import names
-from distworker.service.submit import RETRY_OPTIONS, ROUTES
+from distworker.service.broker import Broker
+from distworker.service.submit import ROUTES
 
 #: Which queue each task goes to: control work has its own, so that long layers never delay it.
 TASK_ROUTES: Final = {
@@ -27,47 +27,24 @@ INCLUDE: Final = ("tasks.start", "tasks.layers", "tasks.publish", "tasks.upkeep"
 
 QUEUES: Final = (names.QUEUE_CONTROL, names.QUEUE_LAYERS, names.queue_of(names.VERSION))
 
-REDIS_SCHEMES: Final = ("redis", "rediss", "sentinel", "redis+socket")
-
-REDIS_OPTIONS: Final = {
+#: Besides what every client of the broker is told (`service/broker.py`).
+CONSUMER_OPTIONS: Final = {
     # Covers only what is popped and not yet acknowledged, an instant with early acks. The smallest value of
     # all clients wins, so every process of the fleet must carry the same.
     "visibility_timeout": 300,
     # Look for such messages every 5 s; kombu's own pace is every 100 s.
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
-    # A publish into a dead connection ends, instead of holding its thread for ever.
-    "socket_timeout": 30,
-    "socket_connect_timeout": 5,
-    # A silently dropped connection is noticed within a minute, also behind NAT.
-    "socket_keepalive": True,
-    "health_check_interval": 25,
 }
 
 
-def on_redis(broker_url: str) -> bool:
-    """Whether the broker is a Redis or Valkey."""
-    return urlsplit(broker_url).scheme in REDIS_SCHEMES
-
-
-def transport_options(broker_url: str, key_prefix: str) -> dict[str, Any]:
-    """Options the broker's own transport understands: Redis needs several, RabbitMQ one.
-
-    `key_prefix` separates fleets that share one Redis; RabbitMQ has virtual hosts for that.
-    """
-    # A publish that finds no broker ends within a second: the ledger sends again what was not sent, while
-    # kombu's own pace would hold the slot for 6 s. The worker's own reconnecting is not concerned.
-    if on_redis(broker_url):
-        return {**RETRY_OPTIONS, **REDIS_OPTIONS, "global_keyprefix": key_prefix}
-    # The broker answers each publish, so a poke that it refused is an error here and is sent again.
-    return {**RETRY_OPTIONS, "confirm_publish": True}
-
-
-def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[str, Any]:
+def celery_settings(broker: Broker, concurrency: int) -> dict[str, Any]:
     """Everything Celery is told. `concurrency` is how many steps one worker process runs at a time."""
+    consumer = CONSUMER_OPTIONS if broker.on_redis else {}
     return {
-        "broker_url": broker_url,
-        "broker_transport_options": transport_options(broker_url, key_prefix),
+        "broker_url": broker.url,
+        "broker_transport_options": {**broker.options, **consumer},
+        "broker_use_ssl": broker.tls,
         # The broker may come up after the worker, and may be away for longer than 100 tries.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -100,7 +77,7 @@ def celery_settings(broker_url: str, key_prefix: str, concurrency: int) -> dict[
         "worker_concurrency": concurrency,
         # A worker takes a message when it has a free thread, not before; else long layers hold short steps.
         # Only Redis knows this; on RabbitMQ the multiplier keeps the hoard small.
-        "worker_disable_prefetch": on_redis(broker_url),
+        "worker_disable_prefetch": broker.on_redis,
         "worker_prefetch_multiplier": 1,
         # Flower shows tasks from events; they leave in batches (`tasks/events.py`).
         "worker_send_task_events": True,

@@ -15,7 +15,7 @@ from distworker import logs
 from distworker.errors import DistworkerError
 from distworker.service.upkeep import ring_due
 from distworker.service.wiring import Bell, build_bell
-from tasks.app import settings
+from tasks.app import USAGE, refuse_start, settings
 from tasks.graph import dispatch
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class TurnScheduler(Scheduler):
         try:
             self._bell = build_bell(settings())
         except DistworkerError as error:
-            raise SystemExit(f"distworker: {error}") from None
+            refuse_start(str(error), USAGE)
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Ring for what is due; returns the seconds until the next look."""

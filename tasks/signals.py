@@ -9,7 +9,10 @@ the worker says farewell.
 from __future__ import annotations
 
 import logging
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from celery.bootsteps import StartStopStep
@@ -20,10 +23,11 @@ from celery.signals import worker_shutting_down as shutting_down
 from kombu.asynchronous.hub import Hub
 
 from distworker import logs
-from distworker.errors import DistworkerError
+from distworker.errors import DistworkerError, RequestError
+from distworker.service.readiness import await_ledger
 from distworker.service.runner import Runner
 from distworker.service.upkeep import Upkeep
-from tasks.app import app, settings
+from tasks.app import INFRASTRUCTURE, USAGE, app, refuse_start, settings
 from tasks.base import make_services, services
 from tasks.events import EventBatches
 
@@ -65,17 +69,37 @@ def prepare(instance: Any, **_: Any) -> None:
 
     A forked child would run steps without the thread that keeps their leases, and green threads lose messages
     at a quick stop. An ordinary error would not do: Celery logs what a signal handler raises and goes on.
+    A Redis that is away is waited for; TERM and Ctrl-C end the wait.
     """
     pool: type[BasePool] = instance.pool_cls
     if not issubclass(pool, ThreadPool):
-        raise SystemExit("distworker: the worker needs --pool=threads; start more workers for more processes")
+        refuse_start("the worker needs --pool=threads; start more workers for more processes", USAGE)
     try:
-        make_services(instance.concurrency)
+        made = make_services(instance.concurrency)
+        with _ended_by_term():
+            await_ledger(made.ledger.check)
+    except RequestError as error:
+        refuse_start(str(error), USAGE)
     except DistworkerError as error:
-        raise SystemExit(f"distworker: {error}") from None
+        refuse_start(str(error), INFRASTRUCTURE)
     except Exception as error:
         log.exception("The worker cannot start.")
-        raise SystemExit(f"distworker: internal: {type(error).__name__} at the start") from None
+        refuse_start(f"internal: {type(error).__name__} at the start", 1)
+
+
+@contextmanager
+def _ended_by_term() -> Iterator[None]:
+    """Celery takes over TERM only later, and without a handler the first process of a container ignores
+    it."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @worker_ready.connect(weak=False)

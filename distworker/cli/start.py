@@ -76,6 +76,7 @@ def _fleet(request: JobRequest, detach: bool, as_json: bool) -> int:
     from distworker.cli import render  # noqa: PLC0415 - rich is needed from here on
 
     config = work.settings(current())
+    work.require_redis(config)
     if not detach:
         work.require_worker(config)
     with interruptible(), work.fleet(config) as jobs:

@@ -112,15 +112,29 @@ def workers(config: Config) -> Sequence[WorkerView]:
         return within(FIRST_ANSWER, wiring.build_ledger(config.settings).workers)
 
 
+def require_redis(config: Config) -> None:
+    """Raises StateUnavailable in time, naming --local, unless Redis is there and fit for the ledger."""
+    from distworker.service import wiring  # noqa: PLC0415 - see the module text
+
+    with _instead(), _named(config):
+        within(FIRST_ANSWER, wiring.build_ledger(config.settings).check)
+
+
 def require_worker(config: Config) -> None:
     """Raises StateUnavailable or NoWorker, naming --local, unless somebody is there to do the work."""
-    try:
+    with _instead():
         found = workers(config)
-    except StateUnavailable as error:
-        message = error.message.rstrip(".")
-        raise StateUnavailable(f"{message}; put that right, or {INSTEAD}", **error.fields) from error
     if not any(worker.slots > 0 for worker in found):
         raise NoWorker(f"no worker is alive: start one with `celery -A tasks worker`, or {INSTEAD}")
+
+
+@contextmanager
+def _instead() -> Iterator[None]:
+    try:
+        yield
+    except StateUnavailable as error:
+        message = error.message.rstrip(".")
+        raise type(error)(f"{message}; put that right, or {INSTEAD}", **error.fields) from error
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
@@ -157,4 +171,4 @@ def _named(config: Config) -> Iterator[None]:
         address = shown(config.settings.redis_url)
         if (urlsplit(address).hostname or address) in error.message:
             raise
-        raise StateUnavailable(f"{error.message} (redis_url is {address}).", **error.fields) from error
+        raise type(error)(f"{error.message} (redis_url is {address}).", **error.fields) from error

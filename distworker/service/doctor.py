@@ -20,6 +20,7 @@ from distworker.blobstore.base import BlobStore
 from distworker.errors import DistworkerError
 from distworker.registry.base import Registries
 from distworker.service.fingerprints import MEANING, differing
+from distworker.service.readiness import NOTHING_KEPT
 from distworker.settings import Config, shown
 from distworker.state.base import Ledger, WorkerView
 
@@ -129,9 +130,14 @@ def _redis(patient: Patient) -> Iterator[Check]:
         return
     server = f"{facts.get('server', 'redis')} {facts.get('version', '')}".strip()
     yield Check("redis", True, f"{address}: {server}, maxmemory-policy {facts.get('policy', 'unknown')}")
-    kept = str(facts.get("persistence", "unknown"))
+    yield _persistence(str(facts.get("persistence", "unknown")))
+
+
+def _persistence(kept: str) -> Check:
+    if kept == "none":
+        return Check("redis persistence", False, NOTHING_KEPT, "set appendonly yes and appendfsync everysec")
     remedy = "" if kept == "aof" else "set appendonly yes: without it a restart of Redis loses open jobs"
-    yield Check("redis persistence", True, kept, remedy)
+    return Check("redis persistence", True, kept, remedy)
 
 
 def _store(patient: Patient) -> Check:

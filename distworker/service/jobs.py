@@ -24,6 +24,7 @@ from distworker.errors import (
     JobRunning,
     JobUnknown,
     NoWorker,
+    StateUnavailable,
 )
 from distworker.plan.folder import (
     CANCELLED_FILE,
@@ -135,6 +136,7 @@ class Jobs:
         write_request(self._store(), request, local=self._local)
         opened = self._ledger.open_job(request.id, job_record(request), first_step(request, self._window))
         self._ring()
+        self._settle(f"job {request.id} is recorded in the store; `distworker recover` finds it there")
         return opened
 
     def view(self, job: str) -> JobView:
@@ -208,12 +210,14 @@ class Jobs:
     def pause_origin(self, origin: str) -> None:
         """Admit nothing that asks this registry until it is resumed."""
         self._ledger.pause_origin(origin)
+        self._settle("pause it again")
 
     def resume_origin(self, origin: str) -> bool:
         """Let work at this registry go on; False when no operator had paused it."""
         resumed = self._ledger.resume_origin(origin)
         if resumed:
             self._ring()
+            self._settle("resume it again")
         return resumed
 
     def paused_origins(self) -> Sequence[str]:
@@ -287,6 +291,7 @@ class Jobs:
     def _remember(self, view: JobView, write: Callable[[BlobStore, str], None]) -> None:
         """Note in the store what an operator did, for when Redis loses it. The ledger has it: trouble here is
         told and no failure."""
+        self._settle(f"look at `distworker status {view.id}`, and do it again where it is gone")
         try:
             write(self._store(), str(view.record.get("tenant") or self._tenant))
         except ConfigInvalid as error:
@@ -309,6 +314,17 @@ class Jobs:
                 "no live worker: start one with `celery -A tasks worker`,"
                 " or add --local to copy from this machine"
             )
+
+    def _settle(self, otherwise: str) -> None:
+        """Acknowledge only what outlives a crash of Redis, or say that it might not. After ringing: workers
+        need not wait for the disk."""
+        try:
+            kept = self._ledger.settle()
+        except StateUnavailable as error:
+            log.warning("Redis did not say that it has this on its disk (%s); %s", error, otherwise)
+            return
+        if not kept:
+            log.warning("Redis has not put this on its disk yet; should it lose that, %s", otherwise)
 
     def _ring(self) -> None:
         """Hand the first step out now. The job is recorded: if this fails, the workers' pumps do it."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from distworker import names
 from distworker.errors import StateUnavailable
+from distworker.service.broker import Broker
 from distworker.state.base import Admitted
 
 if TYPE_CHECKING:
@@ -28,22 +29,7 @@ ROUTES: Final[Mapping[str, tuple[str, str]]] = {
     names.EXPAND: (names.EXPAND_JOB, names.QUEUE_CONTROL),
 }
 
-#: Bounded publishes: a half-open connection must not hold a worker's slot or a person's
-#: terminal.
-REDIS_OPTIONS: Final[Mapping[str, Any]] = {
-    "socket_timeout": 30,
-    "socket_connect_timeout": 5,
-    "socket_keepalive": True,
-    "health_check_interval": 25,
-}
 CONNECT_SECONDS: Final = 4.0
-#: One quick second try. kombu's own waits for 6 s in all, for a broker that refuses at once.
-RETRY_OPTIONS: Final[Mapping[str, Any]] = {
-    "max_retries": 1,
-    "interval_start": 0,
-    "interval_step": 0.2,
-    "interval_max": 0.5,
-}
 
 
 class Producer:
@@ -53,18 +39,14 @@ class Producer:
         self._app = app
 
     @classmethod
-    def connect(cls, broker_url: str, key_prefix: str = "") -> Producer:
-        """A producer of its own for `broker_url`; nothing is sent or connected yet.
-
-        `key_prefix` must be the workers' `global_keyprefix` on a Redis broker.
-        """
+    def connect(cls, broker: Broker) -> Producer:
+        """A producer of its own for the workers' broker; nothing is sent or connected yet."""
         from celery import Celery  # noqa: PLC0415 - see the module text
 
-        on_redis = broker_url.startswith(("redis", "sentinel"))
-        own = {**REDIS_OPTIONS, "global_keyprefix": key_prefix} if on_redis else {"confirm_publish": True}
-        app = Celery("distworker-producer", broker=broker_url, set_as_current=False)
+        app = Celery("distworker-producer", broker=broker.url, set_as_current=False)
         app.conf.update(
-            broker_transport_options={**RETRY_OPTIONS, **own},
+            broker_transport_options=dict(broker.options),
+            broker_use_ssl=broker.tls,
             broker_connection_timeout=CONNECT_SECONDS,
             task_ignore_result=True,
             task_serializer="json",

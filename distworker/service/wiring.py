@@ -24,6 +24,7 @@ from distworker.blobstore.base import BlobStore
 from distworker.blobstore.local import LocalStore
 from distworker.errors import ConfigInvalid
 from distworker.registry.providers import quirks_of
+from distworker.service.broker import broker_of
 from distworker.service.care import Care, Keeping, fleet_care
 from distworker.service.doctor import Patient
 from distworker.service.fingerprints import fingerprints
@@ -35,6 +36,7 @@ from distworker.service.sweeps import build_sweeps, intervals
 from distworker.service.upkeep import Upkeep
 from distworker.settings import DEFAULT, Config, Settings
 from distworker.settings_registry import RegistrySettings
+from distworker.state.address import is_redis, parse_address
 from distworker.steps.table import STEPS
 
 if TYPE_CHECKING:
@@ -220,7 +222,7 @@ def build_ledger(settings: Settings) -> RedisLedger:
     """The ledger in Redis."""
     from distworker.state.ledger import RedisLedger  # noqa: PLC0415 - see the module text
 
-    return RedisLedger(settings.redis_url, f"{settings.redis_prefix}:")
+    return RedisLedger(settings.redis_url, f"{settings.redis_prefix}:", access=settings.redis_access)
 
 
 def build_turns(ledger: RedisLedger) -> Turns:
@@ -232,7 +234,8 @@ def build_turns(ledger: RedisLedger) -> Turns:
 
 def build_producer(settings: Settings) -> Producer:
     """The way to the broker; queues carry the same prefix as the ledger's keys."""
-    return Producer.connect(settings.broker, f"{settings.redis_prefix}:")
+    broker = broker_of(settings.broker, f"{settings.redis_prefix}:", settings.redis_access)
+    return Producer.connect(broker)
 
 
 def build_store(settings: Settings) -> BlobStore:
@@ -322,13 +325,14 @@ def shared_facts(ledger: RedisLedger) -> Facts:
 
 def own_servers(settings: Settings) -> frozenset[tuple[str, int]]:
     """Host and port of the servers that keep this service's own state: nothing of a registry leads there."""
-    ports = {"redis": 6379, "rediss": 6379, "sentinel": 26379, "amqp": 5672, "amqps": 5671, "pyamqp": 5672}
-    found = set()
-    for url in (settings.redis_url, *settings.broker.split(";"), settings.store.endpoint):
+    ports = {"http": 80, "https": 443, "amqp": 5672, "amqps": 5671, "pyamqp": 5672}
+    found: set[tuple[str, int]] = set()
+    for url in (settings.redis_url, settings.broker, settings.store.endpoint):
         parts = urlsplit(url)
-        if parts.hostname:
-            default = {"http": 80, "https": 443}.get(parts.scheme, ports.get(parts.scheme, 0))
-            found.add((parts.hostname, parts.port or default))
+        if is_redis(url):
+            found.update(parse_address(url).nodes)
+        elif parts.hostname:
+            found.add((parts.hostname, parts.port or ports.get(parts.scheme, 0)))
     return frozenset(found)
 
 

@@ -347,5 +347,11 @@ class Ledger(Protocol):
         ...
 
     def check(self) -> Mapping[str, Any]:
-        """Answers, version, persistence and eviction policy of the server; raises StateUnavailable."""
+        """Version, persistence and eviction policy of the server; raises StateRefused for one that the
+        ledger must not run on, StateUnavailable for one that is away."""
+        ...
+
+    def settle(self) -> bool:
+        """Wait until all that was recorded before would outlive a crash of the server; False when that did
+        not come in time. For acknowledgements to people, not for steps."""
         ...

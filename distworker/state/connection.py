@@ -1,38 +1,31 @@
-"""The connection to Redis or Valkey: time-outs, retries, the checks made before any work, errors as ours.
+"""The connection to Redis or Valkey: runs scripts, knows what is on disk, turns errors into ours.
 
-It promises that a caller sees `StateUnavailable` with a sentence that says what to do, never a redis
-exception and never the URL's password. It refuses servers on which the ledger would lose work: Cluster (its
-scripts touch many slots), versions before 6.2 (LMOVE, ZADD GT), and any eviction policy but `noeviction`.
+It promises that a caller sees `StateUnavailable` with a sentence that says what to do (`StateRefused` where
+waiting does not help), never a redis exception and never the URL's password. Which servers are fit for the
+ledger is `fitness.py`'s to say, how they are reached `client.py`'s.
 """
 
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Final
 
 import redis
 from redis import exceptions
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from distworker import names
-from distworker.errors import ConfigInvalid, InternalError, StateUnavailable
+from distworker.errors import ConfigInvalid, InternalError, StateRefused, StateUnavailable
+from distworker.state.address import Access, parse_address
+from distworker.state.client import open_client
 from distworker.state.keys import DEFAULT_PREFIX, key, lua_table
 from distworker.state.rules import Rules
-
-CONNECT_TIMEOUT = 5.0  #: seconds; a server that is there answers at once
-#: Seconds; longer than any script of ours. One connection that hangs must not cost the leases of a process:
-#: beat (4 s), this, and the retry fit into a lease (12 s).
-SOCKET_TIMEOUT = 5.0
-HEALTH_CHECK = 25  #: seconds a connection may idle before it is tried with a PING (half-open connections)
-RETRIES = 2  #: at once, after a dropped connection; longer outages are the callers' (they wait and beat on)
-OLDEST = (6, 2)
 
 #: Heads that every script starts with, in this order.
 HEADS = ("_common", "_ready", "_graph", "_back")
@@ -49,6 +42,14 @@ REMEDIES: Mapping[str, str] = {
     "MASTERDOWN": "has lost its primary",
     "BUSY": "is busy with a script that does not end",
 }
+#: Answers that no waiting changes: a person must.
+REFUSALS: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+
+#: Longest wait for the disk. With `appendfsync everysec` it is asked once a second; a disk that needs longer
+#: is in trouble.
+SETTLE_SECONDS: Final = 2.5
+#: Answers by which a server says that it cannot tell what is on its disk: too old, no AOF, or not allowed.
+_CANNOT_TELL: Final = ("unknown command", "appendonly is disabled", "NOPERM", "no permissions")
 
 #: Answers whose code redis-py cuts off and turns into a class.
 STRIPPED: tuple[tuple[type[redis.ResponseError], str], ...] = (
@@ -56,14 +57,6 @@ STRIPPED: tuple[tuple[type[redis.ResponseError], str], ...] = (
     (exceptions.ReadOnlyError, "READONLY"),
     (exceptions.NoPermissionError, "NOPERM"),
 )
-
-
-def place_of(url: str) -> str:
-    """`host:port/db` of a Redis URL: what may be shown of it."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}{parts.path}"
 
 
 @lru_cache(maxsize=64)
@@ -82,25 +75,18 @@ class Connection:
         prefix: str = DEFAULT_PREFIX,
         rules: Rules | None = None,
         clock: Callable[[], float] | None = None,
+        access: Access | None = None,
     ) -> None:
-        self.place = place_of(url)
-        self._has_password = bool(urlsplit(url).password)
+        try:
+            self.address = parse_address(url)
+        except ValueError as error:
+            raise ConfigInvalid(f"redis_url: {error}", field="redis_url") from None
+        self.place = self.address.place
         self.rules = rules or Rules()
         self.prefix = prefix
         self._clock = clock
-        tcp: dict[str, Any] = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_keepalive": True}
-        try:
-            self.client: redis.Redis = redis.Redis.from_url(
-                url,
-                decode_responses=True,
-                socket_timeout=SOCKET_TIMEOUT,
-                **({} if url.startswith("unix:") else tcp),
-                health_check_interval=HEALTH_CHECK,
-                retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), RETRIES),
-                retry_on_error=[redis.ConnectionError],
-            )
-        except ValueError as error:
-            raise ConfigInvalid("the Redis URL must start with redis://, rediss:// or unix://") from error
+        self.client: redis.Redis = open_client(self.address, access or Access())
+        self._tells = True
         self._scripts: dict[str, Any] = {}
 
     def key(self, name: str, suffix: str = "") -> str:
@@ -125,6 +111,32 @@ class Connection:
             seconds, micros = self.client.time()
         return int(seconds) + int(micros) / 1e6
 
+    def settle(self) -> bool:
+        """Wait until what was written before is on the primary's disk and, where Sentinels may put a replica
+        in its place, in one replica's memory.
+
+        False: not within `SETTLE_SECONDS`. A server that cannot tell (older than Redis 7.2, no AOF) is taken
+        at its word.
+        """
+        with self.errors(), self.client.pipeline(transaction=False) as pipe:
+            # Both commands count what their own connection wrote last; a pipeline has one for all three.
+            pipe.set(self.key("settle"), "1", px=1000)
+            if self._tells:
+                pipe.waitaof(1, 0, int(SETTLE_SECONDS * 1000))
+            if self.address.by_sentinel:
+                pipe.wait(1, int(SETTLE_SECONDS * 1000))
+            _, *answers = pipe.execute(raise_on_error=False)
+            kept = [self._kept(answer) for answer in answers]
+        return all(kept)
+
+    def _kept(self, answer: Any) -> bool:
+        if isinstance(answer, redis.ResponseError) and any(part in str(answer) for part in _CANNOT_TELL):
+            self._tells = False
+            return True
+        if isinstance(answer, Exception):
+            raise answer
+        return int(answer[0] if isinstance(answer, list) else answer) >= 1
+
     def close(self) -> None:
         """Give up the sockets."""
         self.client.close()
@@ -135,70 +147,60 @@ class Connection:
         try:
             yield
         except exceptions.BusyLoadingError as error:
-            raise self._unavailable(REMEDIES["LOADING"]) from error
+            raise self.unavailable(REMEDIES["LOADING"]) from error
         except redis.AuthenticationError as error:
-            word = "WRONGPASS" if self._has_password else "NOAUTH"
-            raise self._unavailable(REMEDIES[word]) from error
+            raise self._told("WRONGPASS" if self.address.password else "NOAUTH") from error
         except redis.ResponseError as error:
             raise self._answer_error(error) from error
         except (redis.TimeoutError, TimeoutError) as error:
-            raise self._unavailable("did not answer in time") from error
+            raise self.unavailable("did not answer in time") from error
         except (redis.ConnectionError, OSError) as error:
-            raise self._unavailable("cannot be reached: check that it runs, and its URL") from error
+            raise self._no_connection(error) from error
         except redis.RedisError as error:
-            raise self._unavailable(f"failed ({type(error).__name__})") from error
+            raise self.unavailable(f"failed ({type(error).__name__})") from error
 
     def _answer_error(self, error: redis.ResponseError) -> Exception:
         text = str(error)
         for kind, word in STRIPPED:
             if isinstance(error, kind):
-                return self._unavailable(REMEDIES[word])
-        for word, remedy in REMEDIES.items():
+                return self._told(word)
+        for word in REMEDIES:
             # an error raised inside a script keeps the answer's code behind a dash
             if text.startswith(f"{word} ") or f"-{word} " in text:
-                return self._unavailable(remedy)
+                return self._told(word)
         if "DB index is out of range" in text:
-            return self._unavailable("has no database of that number: correct the end of redis_url")
+            return self.refused("has no database of that number: correct the end of redis_url")
         return InternalError(f"Redis at {self.place} refused a ledger command: {text}")
 
-    def _unavailable(self, what: str) -> StateUnavailable:
+    def _no_connection(self, error: BaseException) -> StateUnavailable:
+        if isinstance(error, MasterNotFoundError):
+            # Also what a name that no Sentinel knows looks like: they say nothing of what they do not watch.
+            return self.unavailable(
+                "has no primary just now that its Sentinels agree on: check that they run, their login, and"
+                " the name after ?master="
+            )
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return self.refused(
+                    f"shows a certificate that is not accepted ({cause.verify_message}): trust its authority"
+                    " with redis_ca_file, and use the name it is made for"
+                )
+            if isinstance(cause, ssl.SSLError):
+                return self.unavailable("does not agree on TLS: check the port, redis_client_cert, its log")
+            cause = cause.__cause__ or cause.__context__
+        return self.unavailable("cannot be reached: check that it runs, and its URL")
+
+    def _told(self, word: str) -> StateUnavailable:
+        return (self.refused if word in REFUSALS else self.unavailable)(REMEDIES[word])
+
+    def unavailable(self, what: str) -> StateUnavailable:
+        """The error that says so of this server; waiting may help."""
         return StateUnavailable(f"Redis at {self.place} {what}", phase="state")
 
-    def check(self) -> Mapping[str, Any]:
-        """What the server is; raises StateUnavailable with the remedy when the ledger must not run on it."""
-        with self.errors():
-            info: Mapping[str, Any] = self.client.info("default")
-        version = str(info.get("redis_version", "0"))
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-            raise self._unavailable(f"is version {version}; 6.2 or newer, or Valkey, is needed")
-        if int(info.get("cluster_enabled", 0)) or info.get("redis_mode") == "cluster":
-            raise self._unavailable(
-                "runs in cluster mode, which is not supported: use one primary (with replicas)"
-            )
-        policy = str(info.get("maxmemory_policy") or self._policy())
-        if policy not in ("noeviction", "unknown"):
-            raise self._unavailable(
-                f"evicts keys when full (maxmemory-policy {policy}): "
-                "run CONFIG SET maxmemory-policy noeviction and put it into its configuration"
-            )
-        append = bool(int(info.get("aof_enabled", 0)))
-        return {
-            "server": "valkey" if info.get("valkey_version") else "redis",
-            "version": str(info.get("valkey_version") or version),
-            "persistence": "aof" if append else "rdb" if info.get("rdb_last_save_time") else "none",
-            "policy": policy,
-            "role": str(info.get("role", "unknown")),
-            "used_memory": int(info.get("used_memory", 0)),
-            "maxmemory": int(info.get("maxmemory", 0)),
-        }
-
-    def _policy(self) -> str:
-        """Some INFO answers leave the policy out; CONFIG may be refused as well."""
-        try:
-            answer: Mapping[Any, Any] = self.client.config_get("maxmemory-policy")
-        except redis.RedisError:
-            return "unknown"
-        return str(answer.get("maxmemory-policy", "unknown"))
+    def refused(self, what: str) -> StateRefused:
+        """The error that says so of this server; somebody must do something about it."""
+        return StateRefused(f"Redis at {self.place} {what}", phase="state")
 
 
 @lru_cache(maxsize=16)

@@ -55,11 +55,12 @@ TABLE: Final[dict[str, str]] = {
     "info": "w:info",  # hash: owner → what it said of itself; swept with it
     "seq": "seq",  # counter: ages of steps, subscriptions and jobs; stays
     "reaped": "reaped",  # string: when the reaper last ran (ms); stays
+    "settle": "settle",  # string: the write after which the disk is asked; TTL 1 s
     "full": "full",  # string: the server's memory is above the ceiling; TTL Rules.full, set by the reaper
 }
 
 #: Keys that belong to the installation and not to a job: they may stay for ever.
-STANDING: Final = frozenset({"turn", "caps", "stopped", "seen", "slots", "info", "seq", "reaped"})
+STANDING: Final = frozenset({"turn", "caps", "stopped", "seen", "slots", "info", "seq", "reaped", "settle"})
 
 
 def key(prefix: str, name: str, suffix: str = "") -> str:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distworker.state import wire
+from distworker.state.address import Access
 from distworker.state.base import Admitted, Change, Claim, Refusal, StepSpec
 from distworker.state.connection import Connection
+from distworker.state.fitness import examine
 from distworker.state.jobs import Jobs
 from distworker.state.keys import DEFAULT_PREFIX
 from distworker.state.origins import Origins
@@ -23,7 +25,7 @@ from distworker.state.texts import step_text
 
 
 class RedisLedger(Jobs, Progress, Origins, Questions):
-    """See `state.base.Ledger`. `url` is a redis://, rediss:// or unix:// URL; `prefix` starts every key.
+    """See `state.base.Ledger`. `url` and `access` say where it is (`address.py`); `prefix` starts every key.
 
     `clock` is for tests; without it the ledger goes by the server's time.
     """
@@ -34,8 +36,9 @@ class RedisLedger(Jobs, Progress, Origins, Questions):
         prefix: str = DEFAULT_PREFIX,
         rules: Rules | None = None,
         clock: Callable[[], float] | None = None,
+        access: Access | None = None,
     ) -> None:
-        self._redis = Connection(url, prefix, rules, clock)
+        self._redis = Connection(url, prefix, rules, clock, access)
 
     @property
     def redis(self) -> Connection:
@@ -47,7 +50,10 @@ class RedisLedger(Jobs, Progress, Origins, Questions):
         self._redis.close()
 
     def check(self) -> Mapping[str, Any]:
-        return self._redis.check()
+        return examine(self._redis)
+
+    def settle(self) -> bool:
+        return self._redis.settle()
 
     def pump(self, limit: int = 64) -> Sequence[Admitted]:
         admitted = wire.loads(self._redis.run("pump", limit))

@@ -176,4 +176,7 @@ class MemoryLedger(MemoryAdmission, MemoryEnds, MemoryJobs, MemoryOrigins, Memor
 
     # --- health --------------------
     def check(self) -> Mapping[str, Any]:
-        return {"server": "memory", "version": "", "persistence": "none", "policy": "noeviction"}
+        return {"server": "memory", "version": "", "persistence": "memory", "policy": "noeviction"}
+
+    def settle(self) -> bool:
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,8 @@ from celery.concurrency.prefork import TaskPool as Forking
 from celery.concurrency.solo import TaskPool as Solo
 from celery.concurrency.thread import TaskPool as Threads
 
-from distworker.errors import ConfigInvalid
+from distworker.errors import ConfigInvalid, StateRefused
+from distworker.state.memory import MemoryLedger
 from tasks import signals
 from tests.tasks.conftest import ScriptedRunner
 
@@ -84,31 +86,43 @@ def test_a_stop_without_a_signal_drains_too(runner: ScriptedRunner) -> None:
 
 
 @pytest.mark.parametrize("pool", [Forking, Solo])
-def test_any_other_pool_than_threads_is_refused(pool: type) -> None:
+def test_any_other_pool_than_threads_is_refused(pool: type, capsys: pytest.CaptureFixture[str]) -> None:
     """Forked children would run steps that nobody beats for."""
-    with pytest.raises(SystemExit, match="threads"):
+    with pytest.raises(SystemExit, match="2"):
         signals.prepare(instance=SimpleNamespace(pool_cls=pool, concurrency=1))
+    assert "threads" in capsys.readouterr().err
 
 
 def test_a_worker_shows_as_many_slots_as_it_has_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--concurrency` is stronger than the settings, and the ledger admits work by what workers show."""
     made: list[int] = []
-    monkeypatch.setattr(signals, "make_services", made.append)
+
+    def make(slots: int) -> SimpleNamespace:
+        made.append(slots)
+        return SimpleNamespace(ledger=MemoryLedger())
+
+    monkeypatch.setattr(signals, "make_services", make)
 
     signals.prepare(instance=SimpleNamespace(pool_cls=Threads, concurrency=9))
 
     assert made == [9]
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler, "Celery's own comes after it"
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "said", "code"),
     [
-        (ConfigInvalid("store.bucket: missing"), r"config_invalid: store\.bucket: missing"),
-        (RuntimeError("a bug"), "internal: RuntimeError"),
+        (ConfigInvalid("store.bucket: missing"), "config_invalid: store.bucket: missing", 2),
+        (StateRefused("Redis evicts keys"), "state_refused: Redis evicts keys", 3),
+        (RuntimeError("a bug"), "internal: RuntimeError", 1),
     ],
 )
 def test_what_cannot_work_ends_the_worker_with_one_line(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    said: str,
+    code: int,
 ) -> None:
     """Celery would log an ordinary error of a signal handler and go on without the runner's threads."""
 
@@ -117,8 +131,10 @@ def test_what_cannot_work_ends_the_worker_with_one_line(
 
     monkeypatch.setattr(signals, "make_services", broken)
 
-    with pytest.raises(SystemExit, match=said):
+    with pytest.raises(SystemExit) as ended:
         signals.prepare(instance=SimpleNamespace(pool_cls=Threads, concurrency=1))
+    assert ended.value.code == code
+    assert capsys.readouterr().err.startswith(f"distworker: {said}")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from distworker.errors import (
     Interrupted,
     InvalidRequest,
     NoWorker,
+    StateRefused,
     StateUnavailable,
     StoreFull,
     StoreUnavailable,
@@ -70,6 +71,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeJobs], FakeJobs]:
         monkeypatch.setattr(work, "fleet", opened)
         monkeypatch.setattr(work, "local", opened)
         monkeypatch.setattr(work, "workers", lambda config: jobs.live)
+        monkeypatch.setattr(work, "require_redis", lambda config: None)
         return jobs
 
     return use
@@ -309,7 +311,7 @@ def test_a_redis_that_never_answers_is_given_up_in_time(
     """A firewall that drops packets is told from a slow day by a deadline of our own."""
 
     class Silent:
-        def workers(self) -> None:
+        def check(self) -> None:
             threading.Event().wait(5)
 
     monkeypatch.setattr(work, "FIRST_ANSWER", 0.2)
@@ -321,6 +323,22 @@ def test_a_redis_that_never_answers_is_given_up_in_time(
     assert ran.code == 3
     assert "no answer from Redis" in ran.err
     assert "redis://***@redis.example:6379/1" in ran.err
+
+
+def test_a_redis_that_is_not_fit_is_refused_before_anything_is_recorded(
+    run: Command, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 3 with the remedy, also with --detach, which needs no worker."""
+    jobs = fleet(FakeJobs(ONE_DONE))
+
+    def refuse(config: Config) -> None:
+        raise StateRefused("Redis evicts keys: run CONFIG SET maxmemory-policy noeviction")
+
+    monkeypatch.setattr(work, "require_redis", refuse)
+    for options in ((), ("--detach",)):
+        ran = run("copy", "a", "b.example/a", *options)
+        assert (ran.code, jobs.created) == (3, [])
+        assert ran.err.startswith("state_refused: Redis evicts keys: run CONFIG SET")
 
 
 def test_a_folder_that_cannot_be_made_is_infrastructure(run: Command, tmp_path: Path) -> None:

@@ -221,3 +221,28 @@ def test_local_blobs_lie_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp
     assert cache_folder() == tmp_path / "distworker"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder().name == "distworker"
+
+
+@pytest.mark.parametrize("trouble", [False, StateUnavailable("Redis is away")])
+def test_what_redis_may_still_lose_is_not_acknowledged_in_silence(
+    trouble: bool | StateUnavailable, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The job is in the store and is told to be there; a cancel says how to look whether it held."""
+    office = Office()
+
+    def settle() -> bool:
+        if isinstance(trouble, StateUnavailable):
+            raise trouble
+        return trouble
+
+    office.ledger.settle = settle  # type: ignore[method-assign]
+    office.jobs.submit(PAYLOAD)
+    assert "`distworker recover` finds it" in caplog.text
+    assert office.jobs.cancel("job-1")
+    assert "`distworker status job-1`" in caplog.text
+
+
+def test_an_acknowledged_job_says_nothing_of_the_disk(caplog: pytest.LogCaptureFixture) -> None:
+    """The ordinary case."""
+    Office().jobs.submit(PAYLOAD)
+    assert not caplog.records

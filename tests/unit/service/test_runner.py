@@ -29,7 +29,7 @@ from distworker.service.runner import (
     StepFailed,
 )
 from distworker.state.base import Admitted, Change, Claim, StepSpec
-from distworker.state.connection import SOCKET_TIMEOUT
+from distworker.state.client import SOCKET_TIMEOUT
 from distworker.state.memory import MemoryLedger
 from distworker.state.rules import Rules
 from distworker.steps.base import Answer, Block, Context, Done

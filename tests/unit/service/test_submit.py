@@ -8,13 +8,14 @@ import pytest
 
 from distworker import names
 from distworker.errors import StateUnavailable
+from distworker.service.broker import Broker, broker_of
 from distworker.service.submit import ROUTES, Producer
 from distworker.state.base import Admitted
 
 
 def test_a_step_goes_to_the_task_and_queue_of_its_kind() -> None:
     """The message is `{v, step}`; the sentence for the operator stands in its header."""
-    producer = Producer.connect("memory://test-submit")
+    producer = Producer.connect(Broker("memory://test-submit", {}, None, on_redis=False))
     producer([Admitted("u:sha256:ab@hub.example", "upload sha256:ab (3 MB) to hub.example/x")])
     with producer._app.connection_for_read() as connection:
         message = connection.SimpleQueue(names.QUEUE_LAYERS).get(timeout=5)
@@ -36,7 +37,7 @@ def test_a_broker_that_is_away_is_one_typed_error_without_its_password(scheme: s
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        producer = Producer.connect(f"{scheme}://user:hunter2@127.0.0.1:{port}/", "distworker:")
+        producer = Producer.connect(broker_of(f"{scheme}://user:hunter2@127.0.0.1:{port}/", "distworker:"))
         for attempt in (producer.ping, lambda: producer([Admitted("j:a", "expand a")])):
             with pytest.raises(StateUnavailable) as caught:
                 attempt()

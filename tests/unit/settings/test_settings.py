@@ -95,6 +95,9 @@ def test_variables_go_on_top_and_are_named_as_origin(place: Path, monkeypatch: p
         ("redis_url = 'http://x'", "redis_url: expected a URL such as redis://host:6379/1"),
         ("redis_url = 'redis://host:x/1'", "redis_url: its port is no number from 0 to 65535"),
         ("redis_url = 'redis://[::1/1'", "redis_url: "),
+        ("redis_url = 'rediss://h/1?ssl_cert_reqs=none'", "redis_url: certificates are always checked"),
+        ("broker_url = 'rediss://h/1?ssl_cert_reqs=none'", "broker_url: certificates are always checked"),
+        ("redis_url = 'sentinel://a,b/1'", "redis_url: it names Sentinels and no primary: add ?master=NAME"),
         ("broker_url = 'redis://host:99999'", "broker_url: its port is no number from 0 to 65535"),
         ("broker_url = 'http://host'", "broker_url: expected a URL such as redis://host:6379/0 or amqp:"),
         ("[store]\nendpoint = 'http://host:99999'", "store.endpoint: its port is no number"),
@@ -119,7 +122,7 @@ def test_a_password_that_looks_like_a_port_is_not_quoted(place: Path, key: str) 
     assert "s3c" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["sentinel://a:26379;sentinel://b:26379", "amqp://u:p@[::1]:5672//"])
+@pytest.mark.parametrize("url", ["sentinel://a:26379,b/0?master=m", "amqp://u:p@[::1]:5672//"])
 def test_brokers_of_several_kinds_are_taken(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Celery understands of Redis and RabbitMQ is not refused."""
     monkeypatch.setenv("DISTWORKER_BROKER_URL", url)
@@ -171,6 +174,7 @@ def test_no_secret_is_ever_shown(place: Path, monkeypatch: pytest.MonkeyPatch) -
         ("redis://h:1/1", "redis://h:1/1"),
         ("rediss://u:p@h:1/4", "rediss://u:p@h:1/4"),
         ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
+        ("sentinel://u:p@a,b:7/2?master=m", "sentinel://u:p@a,b:7/2?master=m"),
         ("unix:///run/redis.sock", "redis+socket:///run/redis.sock?virtual_host=0"),
     ],
 )
