@@ -217,7 +217,10 @@ class Runner:
         return self._fail(claim, watch, answer, end)
 
     def _give_back(self, claim: Claim, watch: RunWatch, error: DistworkerError, end: GiveBack) -> str:
-        held = self._insist(lambda: self._ledger.release(claim.id, claim.token, end.delay, end.pause), watch)
+        reason = error.to_dict() if end.trouble else None
+        held = self._insist(
+            lambda: self._ledger.release(claim.id, claim.token, end.delay, end.pause, reason), watch
+        )
         text = f"given back for {end.delay:.0f} s: {error}"
         return self._said(text, end.level) if held else self._said(_SUPERSEDED)
 

@@ -16,6 +16,8 @@ from distworker.errors import (
     RateLimited,
     RequestTimeout,
     StateUnavailable,
+    StoreFull,
+    StoreUnavailable,
     Unavailable,
 )
 from distworker.registry.base import Registry
@@ -165,16 +167,36 @@ def test_a_bug_of_ours_shows_its_traceback_only_in_the_log(caplog: pytest.LogCap
     assert any(record.exc_info for record in caplog.records)
 
 
-@pytest.mark.parametrize("error", [RateLimited("slow down", delay=90), StateUnavailable("redis is away")])
-def test_what_is_not_the_steps_fault_costs_no_attempt(error: DistworkerError) -> None:
-    """A 429 or a Redis outage may happen more often than attempts are allowed."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        RateLimited("slow down", delay=90),
+        StateUnavailable("redis is away"),
+        StoreUnavailable("the store answers 503"),
+        StoreFull("no room"),
+    ],
+)
+def test_what_is_not_the_steps_fault_costs_no_attempt_and_ends_after_the_ledgers_patience(
+    error: DistworkerError,
+) -> None:
+    """A 429 or an outage may happen more often than attempts are allowed, though not for ever."""
     bench = Bench(raising(error))
-    for _ in range(bench.ledger.rules.attempts + 2):
-        assert bench.runner.run("j:a").startswith("given back for ")
-        bench.clock.now += 120
+
+    def again(seconds: float = 120) -> str:
+        bench.clock.now += seconds
         bench.ledger.beat("me", 4, {}, [])
         bench.runner.upkeep()
+        return bench.runner.run("j:a")
+
+    assert bench.runner.run("j:a").startswith("given back for ")
+    assert all(again().startswith("given back for ") for _ in range(bench.ledger.rules.attempts + 2))
     assert bench.state() == ("running", None)
+    for _ in range(int(bench.ledger.rules.patience / 1800) + 1):
+        again(1800)
+    state, told = bench.state()
+    assert state == "failed"
+    assert told is not None
+    assert told["code"] == error.code
 
 
 def test_a_step_that_lacks_something_waits_for_it() -> None:
