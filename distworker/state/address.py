@@ -51,6 +51,8 @@ class Access:
         return {
             "socket_timeout": SENTINEL_TIMEOUT,
             "socket_connect_timeout": SENTINEL_TIMEOUT,
+            # The next Sentinel is the second try; redis-py's own three would wait for seconds at a dead one.
+            "retry": None,
             **{name: value for name, value in login.items() if value},
         }
 

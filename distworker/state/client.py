@@ -40,7 +40,7 @@ def open_client(address: Address, access: Access) -> redis.Redis:
         "decode_responses": True,
         "socket_timeout": SOCKET_TIMEOUT,
         "health_check_interval": HEALTH_CHECK,
-        "retry": _retry(RETRIES),
+        "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), RETRIES),
         "retry_on_error": [redis.ConnectionError],
         **address.login,
     }
@@ -51,14 +51,10 @@ def open_client(address: Address, access: Access) -> redis.Redis:
     if not address.by_sentinel:
         host, port = address.nodes[0]
         return redis.Redis(host=host, port=port, **options, **tls)
-    asked = {**access.sentinel_options, **tls, "retry": _retry(0)}
+    asked = {**access.sentinel_options, **tls}
     sentinels = Sentinel(address.nodes, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
     made: redis.Redis = sentinels.master_for(address.master, **options, **tls)  # type: ignore[no-untyped-call]
     return made
-
-
-def _retry(times: int) -> Retry:
-    return Retry(ExponentialBackoff(cap=0.2, base=0.05), times)
 
 
 def _tls(access: Access) -> dict[str, Any]:

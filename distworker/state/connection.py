@@ -40,6 +40,8 @@ REMEDIES: Mapping[str, str] = {
     "WRONGPASS": "refused the user or password in the URL",
     "NOPERM": "does not let this user run what the ledger needs: allow EVALSHA and the keys of its prefix",
     "MASTERDOWN": "has lost its primary",
+    "UNBLOCKED": "became a read-only replica just now",
+    "NOREPLICAS": "has fewer replicas than min-replicas-to-write wants: check them",
     "BUSY": "is busy with a script that does not end",
 }
 #: Answers that no waiting changes: a person must.
