@@ -29,8 +29,8 @@ T = TypeVar("T")
 #: looks are closer together: most small jobs are over within half a second.
 POLL: Final = 0.5
 _FIRST: Final = 0.2  #: part of it
-#: Seconds Redis may be away before we stop watching (a restart with its append-only file takes a few).
-PATIENCE: Final = 30.0
+#: Seconds Redis may be away before we stop watching: as long as workers tell it how their runs ended.
+PATIENCE: Final = 120.0
 #: Seconds between two looks at whether any worker is alive.
 WORKERS_EVERY: Final = 10.0
 

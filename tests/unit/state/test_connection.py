@@ -41,7 +41,10 @@ def test_a_database_that_the_server_does_not_have_is_the_urls_fault() -> None:
         ),
         (redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"), "free disk space"),
         (redis.ResponseError("NOREPLICAS Not enough good replicas to write."), "min-replicas-to-write"),
-        (redis.ResponseError("UNBLOCKED force unblock from blocking operation"), "read-only replica just now"),
+        (
+            redis.ResponseError("UNBLOCKED force unblock from blocking operation"),
+            "read-only replica just now",
+        ),
         (redis.BusyLoadingError("Redis is loading the dataset in memory"), "try again in a moment"),
         (redis.AuthenticationError("invalid username-password pair"), "refused the user or password"),
         (exceptions.NoPermissionError("this user has no permissions"), "does not let this user"),
