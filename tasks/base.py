@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -65,6 +66,11 @@ class MessageRequest(Request):
             self._request_dict[name] = text
             setattr(self, f"_{name}", text)
 
+    def cancel(self, pool: Any, signal: int | None = None, emit_retry: bool = True) -> None:
+        """Celery gives up running tasks at a cold stop (SIGQUIT, a second Ctrl-C) and then waits for their
+        threads, which it cannot kill. They hand their work over as at a warm one."""
+        hand_over()
+
 
 class MessageTask(Task):
     """Base of all our tasks: expected errors are one log line without a traceback."""
@@ -93,6 +99,14 @@ def services() -> Services:
     if _Process.services is None:
         raise InternalError("This process was not started as a worker.")
     return _Process.services
+
+
+def hand_over() -> None:
+    """Running steps go back to the ledger. In a thread of its own, because Celery calls this inside signal
+    handlers, where the interrupted code may hold the very lock that draining takes."""
+    if _Process.services is not None:
+        runner = _Process.services.runner
+        threading.Thread(target=runner.drain, name="distworker-drain", daemon=True).start()
 
 
 def refuse(error: DistworkerError) -> NoReturn:
