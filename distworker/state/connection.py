@@ -28,7 +28,7 @@ from distworker.state.keys import DEFAULT_PREFIX, key, lua_table
 from distworker.state.rules import Rules
 
 #: Heads that every script starts with, in this order.
-HEADS = ("_common", "_ready", "_graph", "_back")
+HEADS = ("_common", "_ready", "_subs", "_graph", "_ends", "_back")
 
 #: What the server says first → what a person should know and do.
 REMEDIES: Mapping[str, str] = {

@@ -15,6 +15,8 @@ TABLE: Final[dict[str, str]] = {
     # steps
     "step": "s:",  # <step> string: the packed step record; deleted when the step is done, failed or dropped
     "subs": "sub:",  # <step> hash: subscriber → its packed spec, all but the home's; deleted with the step
+    "ranks": "rnk:",  # <step> zset: the same subscribers, in the order in which they would become home
+    "draining": "draining",  # set: steps that are over while subscribers are still to be told; left then
     "barrier": "rem:",  # <publish step> set: the steps it waits for (other kinds keep theirs in the record)
     "got": "got:",  # <publish step> hash: finished need → what it delivered; deleted with the step
     "due": "due",  # zset: queued, running and delayed steps by deadline (ms); emptied by the reaper

@@ -80,12 +80,11 @@ class RedisLedger(Jobs, Progress, Origins, Questions):
         )
 
     def done(self, step: str, token: str, change: Change) -> bool:
-        return bool(self._redis.run("done", step, token, wire.change(change)) == "done")
+        return self._ended("done", step, token, wire.change(change)) == "done"
 
     def block(self, step: str, token: str, needs: Sequence[StepSpec]) -> bool:
         error = never_there([spec.id for spec in needs], self._redis.rules.rounds)
-        answer = self._redis.run("block", step, token, wire.text(wire.specs(needs)), wire.text(error))
-        return bool(answer == "done")
+        return self._ended("block", step, token, wire.text(wire.specs(needs)), wire.text(error)) == "done"
 
     def release(
         self,
@@ -96,7 +95,7 @@ class RedisLedger(Jobs, Progress, Origins, Questions):
         error: Mapping[str, Any] | None = None,
     ) -> bool:
         reason = wire.text(wire.shortened(error)) if error else ""
-        return bool(self._redis.run("release", step, token, _millis(delay), pause, reason) == "done")
+        return self._ended("release", step, token, _millis(delay), pause, reason) == "done"
 
     def fail(
         self,
@@ -107,10 +106,16 @@ class RedisLedger(Jobs, Progress, Origins, Questions):
         delay: float,
         progressed: bool = False,
     ) -> str:
-        answer = self._redis.run(
+        return self._ended(
             "fail", step, token, wire.text(wire.shortened(error)), int(retry), _millis(delay), int(progressed)
         )
-        return str(answer)
+
+    def _ended(self, script: str, *args: str | int) -> str:
+        """What a script said of a run's end; the many who wait for the step are told in further calls."""
+        said, untold = self._redis.run(script, *args)
+        while untold:
+            untold = int(self._redis.run("drain"))
+        return str(said)
 
     def reap(self, owner: str) -> int:
         return int(self._redis.run("reap", wire.text(worker_lost(self._redis.rules.attempts))))

@@ -12,7 +12,7 @@ from typing import Any
 from distworker import names
 from distworker.state.base import DONE, RUNNING, Change, StepSpec
 from distworker.state.memory_graph import Graph
-from distworker.state.memory_records import DELAY, QUEUED, RUN, WAIT, Job, Patience, Step, slot_of
+from distworker.state.memory_records import DELAY, DRAIN, QUEUED, RUN, WAIT, Job, Patience, Step, slot_of
 from distworker.state.rules import NO_TOTAL, Rules, never_there
 from distworker.state.wire import shortened
 
@@ -104,7 +104,7 @@ class MemoryEnds:
         if not teed:
             return
         upload = self._graph.steps.get(teed[0])
-        if upload is None or upload.kind != names.UPLOAD or upload.state in (QUEUED, RUN):
+        if upload is None or upload.kind != names.UPLOAD or upload.state in (QUEUED, RUN, DRAIN):
             return
         job = self._graph.jobs.get(upload.spec.job)
         if job:

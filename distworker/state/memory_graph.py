@@ -17,6 +17,7 @@ from typing import Any
 from distworker import names
 from distworker.state.base import CANCELLED, CANCELLING, DONE, FAILED, SUPERSEDED, UNCHANGED, StepSpec
 from distworker.state.memory_records import (
+    DRAIN,
     LAYERS,
     NOBODY,
     QUEUED,
@@ -120,8 +121,10 @@ class Graph:
         if step is None:
             self.create(spec, waiter.id)
             return
-        known = step.subscribers.get(waiter.id)
+        known = None if step.state == DRAIN else step.subscribers.get(waiter.id)
         step.subscribers[waiter.id] = Subscription(spec, known.order if known else self.next_number())
+        if step.state == DRAIN:
+            return  # too late for this round: it takes part in what comes after it
         if not step.root and step.home in ("", waiter.id):
             step.unwanted = False
             self.rehome(step, waiter.id)
@@ -170,7 +173,7 @@ class Graph:
     def pass_on(self, step: Step) -> None:
         """A step whose home is of a paused job goes to the best subscriber of another; the home still
         subscribes, with what it still waits for."""
-        if step.root or not step.home or not self.paused(step.spec.job):
+        if step.root or step.state == DRAIN or not step.home or not self.paused(step.spec.job):
             return
         best = self.best(step)
         if self.paused(step.subscribers[best].spec.job):
@@ -203,6 +206,7 @@ class Graph:
             or step.subscribers.pop(subscriber, None) is None
             or step.root
             or step.home != subscriber
+            or step.state == DRAIN
         ):
             return
         if step.subscribers:
@@ -232,17 +236,18 @@ class Graph:
 
     def finish(self, step: Step, delivered: Delivered) -> None:
         """The step is done: its home paid for it, the others shared it."""
-        subscribers = list(step.subscribers)
-        for name, subscription in step.subscribers.items():
-            spec = subscription.spec
+        subscribers = step.ranked()
+        for name in subscribers:
+            spec = step.subscribers[name].spec
             if not step.root and name != step.home and not spec.body.get("counted") and spec.job in self.jobs:
                 self.jobs[spec.job].count("saved_shared", int(spec.body.get("size", 0)))
         self.drop(step)
         self.deliver(step.id, subscribers, delivered)
 
-    # --- failure --------------------
     def fail(self, step: Step, via: str, error: Mapping[str, Any]) -> None:
         """The step is over for everybody who wanted it that way; the others start a new round their way."""
+        if step.state == DRAIN:
+            return  # it is failing already
         if step.kind == names.EXPAND:
             self.fail_job(step, error)
             return
@@ -250,18 +255,21 @@ class Graph:
             self.close_image(step.image, FAILED, {"error": error})
             return
         failing = [name for name, s in step.subscribers.items() if s.spec.via == via]
+        failing.sort(key=lambda name: rank_of(step.subscribers[name]))
+        self.land(step)
         for name in failing:
             del step.subscribers[name]
-        self.land(step)
+        step.home, step.state = step.home if step.home in step.subscribers else "", DRAIN
+        self.fail_waiters(step.id, failing, error)
+        step.state = WAIT
         if step.subscribers:
             step.afresh()
-            self.rehome(step, step.home if step.home in step.subscribers else self.best(step))
+            self.rehome(step, step.home or self.best(step))
         else:
             self.drop(step)
-        self.fail_waiters(step.id, failing, error)
 
     def fail_waiters(self, step_id: str, waiters: Sequence[str], error: Mapping[str, Any]) -> None:
-        """Youngest first: a home that leaves last leaves nobody to choose another one from."""
+        """The last one first: a home that leaves last leaves nobody to choose another one from."""
         for name in reversed(waiters):
             waiter = self.steps.get(name)
             if waiter and step_id in waiter.barrier:

@@ -101,8 +101,7 @@ class MemoryQuestions:
     def _waiters(self, name: str) -> Iterator[str]:
         """Those of its first subscribers that wait for nothing but their needs."""
         step = self._graph.steps[name]
-        oldest = sorted(step.subscribers, key=lambda s: step.subscribers[s].order)
-        for waiter in oldest[:EACH]:
+        for waiter in step.ranked()[:EACH]:
             found = self._graph.steps.get(waiter)
             if found and found.state == WAIT:
                 yield waiter

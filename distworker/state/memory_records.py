@@ -16,6 +16,7 @@ from distworker import names
 from distworker.state.base import CANCELLING, RUNNING, StepSpec
 
 WAIT, READY, QUEUED, RUN, DELAY = "wait", "ready", "queued", "run", "delay"
+DRAIN = "drain"  #: over; seen only by those who are being told
 ROOTS = (names.PUBLISH, names.PLAN, names.EXPAND)
 LAYERS = (names.UPLOAD, names.DOWNLOAD)
 #: The subscriber of a layer step that was spawned by itself: nobody's barrier, but it is wanted.
@@ -71,6 +72,12 @@ class Step:
     since: int = 0  #: second in which it came into its state
     error: Mapping[str, Any] | None = None  #: the last one
     patience: Patience | None = None  #: used up by being given back with an error
+
+    def ranked(self) -> list[str]:
+        """Its subscribers: the home, then in the order in which they would become home."""
+        if self.root:
+            return list(self.subscribers)
+        return sorted(self.subscribers, key=lambda s: (s != self.home, *rank_of(self.subscribers[s])))
 
     def afresh(self) -> None:
         """Tries, rounds, patience and errors belong to the way it was done."""

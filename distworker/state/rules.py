@@ -41,6 +41,9 @@ class Rules:
     hint_max: int = 8  #: repositories remembered for each (origin, credential, digest)
     scan: int = 64  #: closed ring entries looked at in a pump call
     batch: int = 200  #: overdue steps, or images of a cancelled job, handled in one script call
+    tell: int = 500  #: subscribers told in one script call that a step is over
+    ceiling: float = 0.7  #: of maxmemory; above it nothing is expanded or planned, what is planned goes on
+    full: float = 10.0  #: so long the reaper's finding holds that the server is above it
     window: int = 200  #: images of a job expanded at a time when its expand body names no `window`
 
     @property

@@ -27,7 +27,11 @@ local function cancel_some(job)
   local images = redis.call('SRANDMEMBER', key('images', job), R.batch)
   table.sort(images)
   for _, image in ipairs(images) do
-    if get('m:' .. image) or get('p:' .. image) then close_image(image, 'cancelled', '{}')
+    local m = get('m:' .. image)
+    if budget <= 0 then break end
+    if m or get('p:' .. image) then
+      budget = budget - 1 - (m and barrier_size(m) or 0) / 8
+      close_image(image, 'cancelled', '{}')
     else redis.call('SREM', key('images', job), image) end
   end
   room(job)
@@ -43,9 +47,11 @@ local function tired(r, delay)
 end
 
 -- the layer steps of a few images of a job paused or resumed: none stays with a paused job that another wants
+local walked = {}
 local function pass_on_below(id)
-  local r = get(id)
+  local r = not walked[id] and get(id)
   if not r or ROOT[kind(id)] then return end
+  walked[id] = true
   pass_on(r)
   for _, need in ipairs(barrier(r)) do pass_on_below(need) end
 end

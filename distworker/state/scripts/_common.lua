@@ -1,10 +1,10 @@
 -- Shared head of every script: arguments, time, step records, barriers, ready rings.
 -- ARGV[1] key prefix, ARGV[2] rules as JSON (times in ms), the operation's own arguments from ARGV[3] on.
 --
--- keys     step subs barrier got due answer seq job
+-- keys     step subs ranks barrier got due answer seq job
 --
 -- A step record is a packed table; fields that hold their default are absent:
---   st state: wait ready queued run delay    p spec of the home (below)     h home subscriber ('*': nobody)
+--   st state: wait ready queued run delay drain p spec of the home (below)     h home subscriber ('*': nobody)
 --   n  count of the other subscribers        r barrier (list)               g got: need -> delivered JSON
 --   se 1: the spec's needs are subscribed    o age among ready steps        x unclaimed messages sent
 --   at charged attempts   ru failed runs     ro block rounds                k 1: nobody wants it any more
@@ -50,7 +50,7 @@ end
 local function forget(r)
   records[r.id], packed[r.id] = false, nil
   redis.call('DEL', key('step', r.id))
-  if (r.n or 0) > 0 then redis.call('DEL', key('subs', r.id)) end
+  if (r.n or 0) > 0 then redis.call('DEL', key('subs', r.id), key('ranks', r.id)) end
   if kind(r.id) == 'm' then redis.call('DEL', key('barrier', r.id), key('got', r.id)) end
 end
 

@@ -1,7 +1,7 @@
 -- The moves of the work graph: subscriptions, homes, barriers, failure, images, room in a job.
 --
 -- keys     those of _common.lua and _ready.lua, and: images running outcomes jobs open unreported cancelling
---          fly_control fly_layers subs due
+--          fly_control fly_layers due
 --
 -- A job hash: v st(ate) rec(ord) first (packed spec) made closed total cursor stop err win(dow) c:<counter>
 --             pz 1: paused by an operator
@@ -57,41 +57,6 @@ create = function(id, spec, subscriber)
   advance(r)
 end
 
--- subscribers as {name, spec}, oldest first; a root step's specs mean nothing
-local function subscribers(r)
-  local out = {}
-  if (r.n or 0) > 0 then
-    local flat = redis.call('HGETALL', key('subs', r.id))
-    for n = 1, #flat, 2 do out[#out + 1] = {flat[n], cmsgpack.unpack(flat[n + 1])} end
-  end
-  if r.h then out[#out + 1] = {r.h, ROOT[kind(r.id)] and {q = 0} or r.p} end
-  table.sort(out, function(a, b) return a[2].q < b[2].q end)
-  return out
-end
-
-local function subscriber_remove(r, name)
-  if r.h == name then r.h = nil; return true end
-  if (r.n or 0) > 0 and redis.call('HDEL', key('subs', r.id), name) == 1 then
-    r.n = r.n - 1
-    return true
-  end
-  return false
-end
-
-local function subscriber_put(r, name, spec)
-  if redis.call('HSET', key('subs', r.id), name, cmsgpack.pack(spec)) == 1 then r.n = (r.n or 0) + 1 end
-end
-
--- the subscriber whose way comes next: of a job that is not paused, highest priority, oldest
-local function best(r)
-  local found, found_rank
-  for _, s in ipairs(subscribers(r)) do
-    local rank = (s[2].p or 5) - (job_paused(s[2].j) and 100 or 0)
-    if not found or rank > found_rank then found, found_rank = s, rank end
-  end
-  return found
-end
-
 -- w waits for that step, made now or by somebody before
 subscribe = function(w, spec)
   local id = spec.i
@@ -104,11 +69,10 @@ subscribe = function(w, spec)
     elseif r.h ~= w.id then subscriber_put(r, w.id, {q = next_number()}) end
     return
   end
-  local known
-  if r.h == w.id then known = r.p
-  elseif (r.n or 0) > 0 then
-    local raw = redis.call('HGET', key('subs', id), w.id)
-    known = raw and cmsgpack.unpack(raw)
+  local known = r.h == w.id and r.p or subscription(r, w.id)
+  if r.st == 'drain' then -- too late for this round: it takes part in what comes after it
+    spec.q = next_number()
+    return subscriber_put(r, w.id, spec)
   end
   spec.q = known and known.q or next_number()
   if not r.h or r.h == w.id then
@@ -116,7 +80,7 @@ subscribe = function(w, spec)
     rehome(r, w.id, spec)
   else
     subscriber_put(r, w.id, spec)
-    pass_on(r)
+    if not job_paused(spec.j) then pass_on(r) end
   end
 end
 
@@ -144,7 +108,7 @@ rehome = function(r, home, spec)
   if home ~= r.h then
     afresh(r)
     if not spec then
-      spec = cmsgpack.unpack(redis.call('HGET', key('subs', r.id), home))
+      spec = subscription(r, home)
       subscriber_remove(r, home)
     end
   end
@@ -162,11 +126,7 @@ local function needs_of(r)
   local needs = {}
   for _, id in ipairs(barrier(r)) do
     local need = get(id)
-    local spec = need and need.h == r.id and need.p
-    if need and not spec then
-      local raw = redis.call('HGET', key('subs', id), r.id)
-      spec = raw and cmsgpack.unpack(raw)
-    end
+    local spec = need and (need.h == r.id and need.p or subscription(need, r.id))
     if spec then
       local copy = {i = id}
       for name, value in pairs(spec) do copy[name] = value end
@@ -178,21 +138,20 @@ end
 
 -- a step whose home is of a paused job goes to the best subscriber of another; the home still subscribes
 pass_on = function(r)
-  if ROOT[kind(r.id)] or not r.h or (r.n or 0) == 0 or not job_paused(r.p.j) then return end
-  local next_home = best(r)
-  if job_paused(next_home[2].j) then return end
-  local name, spec = r.h, r.p
+  if ROOT[kind(r.id)] or r.st == 'drain' or not r.h or (r.n or 0) == 0 or not job_paused(r.p.j) then return end
+  local name, old, spec = best(r), r.h, r.p
+  if job_paused(subscription(r, name).j) then return end
   if r.se then spec.n = needs_of(r) end
-  subscriber_put(r, name, spec)
-  rehome(r, next_home[1])
+  subscriber_put(r, old, spec)
+  rehome(r, name)
 end
 
 leave = function(id, name)
   local r = get(id)
   if not r then return end
   local home = r.h
-  if not subscriber_remove(r, name) or ROOT[kind(id)] or home ~= name then return end
-  if (r.n or 0) > 0 then rehome(r, best(r)[1])
+  if not subscriber_remove(r, name) or ROOT[kind(id)] or home ~= name or r.st == 'drain' then return end
+  if (r.n or 0) > 0 then rehome(r, best(r))
   elseif r.st == 'queued' or r.st == 'run' then r.k = 1
   else drop(r) end
 end
@@ -214,57 +173,12 @@ deliver = function(id, names, delivered)
   end
 end
 
-local function names_of(r)
-  local out = {}
-  for _, s in ipairs(subscribers(r)) do out[#out + 1] = s[1] end
-  return out
-end
-
--- the step is done: its home paid for it, the others shared it
-local function finish(r, delivered)
-  local names = {}
-  for _, s in ipairs(subscribers(r)) do
-    local p = s[2]
-    names[#names + 1] = s[1]
-    if p.j and s[1] ~= r.h and not p.y and (p.z or 0) > 0 then count(p.j, 'saved_shared', p.z) end
-  end
-  drop(r)
-  deliver(r.id, names, delivered)
-end
-
--- failure, youngest first: a home that leaves last leaves nobody to choose another one from
+-- a layer step fails in _ends.lua; here those who wait for an image
 local function fail_waiters(id, names, err)
   for n = #names, 1, -1 do
     local w = get(names[n])
     if w and barrier_remove(w, id) then fail(w, w.p.a or '', err) end
   end
-end
-
-fail = function(r, via, err)
-  local k = kind(r.id)
-  if k == 'j' then
-    local job = r.p.j
-    drop(r)
-    if job_open(job) then
-      redis.call('HSET', key('job', job), 'err', err, 'stop', 1)
-      room(job)
-    end
-    return
-  end
-  if ROOT[k] then return close_image(string.sub(r.id, 3), 'failed', '{"error":' .. err .. '}', err) end
-  local failing, left = {}, false
-  for _, s in ipairs(subscribers(r)) do
-    if (s[2].a or '') == via then failing[#failing + 1] = s[1] else left = true end
-  end
-  for _, name in ipairs(failing) do subscriber_remove(r, name) end
-  land(r)
-  if left then
-    afresh(r)
-    rehome(r, r.h or best(r)[1])
-  else
-    drop(r)
-  end
-  fail_waiters(r.id, failing, err)
 end
 
 -- images and jobs
@@ -278,7 +192,7 @@ close_image = function(image, state, outcome, err)
   end
   redis.call('RPUSH', key('outcomes', job), cjson.encode(entry))
   count(job, state, 1)
-  local waiters = m and names_of(m) or {}
+  local waiters = m and subscribers(m) or {}
   if m then drop(m) end
   if p and get(p.id) then drop(p) end
   if state == 'done' or state == 'unchanged' or state == 'superseded' then deliver('m:' .. image, waiters, '{}')

@@ -1,9 +1,9 @@
--- done(step, token, change JSON): 'done', or '' when the token no longer holds.
+-- done(step, token, change JSON): {'done', 1 when drain is to be called}, or {''} when the token no longer holds.
 -- The change: spawn wait patch counts delivered hints closing total cursor teed no_total, see wire.py.
 -- keys     answer hint job; everything else by _graph.lua
 local id, token, c = ARGV[3], ARGV[4], cjson.decode(ARGV[5])
 local r = held_by(id, token)
-if not r then return answered(token) end
+if not r then return {answered(token), 0} end
 local job, k = r.p.j, kind(id)
 land(r)
 for name, amount in pairs(c.counts) do count(job, name, amount) end
@@ -41,7 +41,7 @@ if job_state(job) == 'running' then
 end
 
 local u = c.teed and get(c.teed[1])
-if u and kind(u.id) == 'u' and u.st ~= 'queued' and u.st ~= 'run' then
+if u and kind(u.id) == 'u' and u.st ~= 'queued' and u.st ~= 'run' and u.st ~= 'drain' then
   count(u.p.j, 'uploaded', u.p.z or 0)
   count(u.p.j, 'layers', 1)
   barrier_remove(u, id)
@@ -57,4 +57,4 @@ if k == 'j' and job_state(job) ~= '' then
   room(job)
 end
 flush()
-return answer(token, 'done')
+return {answer(token, 'done'), untold}

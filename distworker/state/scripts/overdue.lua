@@ -1,5 +1,5 @@
 -- overdue(limit): JSON list of {step, job, state, since s, deadline ms or -1, owner, {why, …}, error JSON, {body parts}}.
--- keys     due ring ready parked stopped open full seen; everything else by _graph.lua
+-- keys     due draining ring ready parked stopped open full seen; everything else by _graph.lua
 local limit, each = tonumber(ARGV[3]), 10
 local rows, listed = {}, {}
 
@@ -48,6 +48,10 @@ end
 
 local due = redis.call('ZRANGE', key('due'), 0, 5 * R.batch - 1, 'WITHSCORES')
 for n = 1, #due, 2 do timed(due[n], tonumber(due[n + 1])) end
+for _, id in ipairs(redis.call('SMEMBERS', key('draining'))) do
+  local r = get(id)
+  if r then add(r, nil, 'drain') end
+end
 parked('j', redis.call('SMEMBERS', key('open')))
 parked('o', redis.call('SMEMBERS', key('stopped')))
 local full = redis.call('EXISTS', key('full')) == 1
@@ -59,8 +63,8 @@ end
 -- who waits for these
 local n = 1
 while rows[n] and #rows < limit do
-  for count, s in ipairs(subscribers(get(rows[n][1]))) do
-    local w = count <= each and get(s[1])
+  for count, name in ipairs(subscribers(get(rows[n][1]), each)) do
+    local w = count <= each and get(name)
     if w and w.st == 'wait' then add(w, nil, 'waits', rows[n][1]) end
   end
   n = n + 1

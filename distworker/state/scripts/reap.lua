@@ -1,5 +1,5 @@
 -- reap(worker_lost error JSON): how many overdue steps went back; 0 for all but one caller each second.
--- keys     reaped due fly_control fly_layers seen slots info cancelling walks full; everything else by _graph.lua
+-- keys     reaped due fly_control fly_layers seen slots info cancelling draining walks full; everything else by _graph.lua
 local last = tonumber(redis.call('GET', key('reaped')) or '-1')
 local since = now - last
 if last >= 0 and since >= 0 and since < R.reap_every then return 0 end
@@ -40,6 +40,15 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT'
 end
 local left_over = redis.call('SRANDMEMBER', key('cancelling'))
 if left_over and cancel_some(left_over) == 0 then redis.call('SREM', key('cancelling'), left_over) end
+drain_some()
+-- where INFO is not allowed, or there is no maxmemory, there is no ceiling
+local memory = redis.pcall('INFO', 'memory')
+memory = type(memory) == 'string' and memory or ''
+local ceiling = tonumber(string.match(memory, '\nmaxmemory:(%d+)') or '0') * R.ceiling
+if ceiling > 0 then
+  local used = tonumber(string.match(memory, '\nused_memory:(%d+)'))
+  if used > ceiling then redis.call('SET', key('full'), used, 'PX', R.full) else redis.call('DEL', key('full')) end
+end
 local walk = redis.call('HKEYS', key('walks'))[1]
 if walk then walk_some(walk) end
 flush()
