@@ -11,7 +11,7 @@ import json
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Final
@@ -208,19 +208,7 @@ class Connection:
 @lru_cache(maxsize=16)
 def rules_json(rules: Rules, clock: int | None) -> str:
     """The rules as the scripts read them, times in milliseconds; `clock` replaces the server's time."""
-    times = (
-        "lease",
-        "resend",
-        "resend_cap",
-        "newer",
-        "gap",
-        "reap_every",
-        "keep",
-        "answer",
-        "hint",
-        "patience",
-        "idle",
-    )
+    times = {rule.name for rule in fields(rules) if rule.type == "float"}
     record = {name: int(value * 1000) if name in times else value for name, value in asdict(rules).items()}
     record |= {"live": int(rules.live * 1000), "v": names.VERSION}
     return json.dumps(record if clock is None else {**record, "clock": clock})

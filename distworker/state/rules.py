@@ -16,7 +16,7 @@ from distworker.errors import clean
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Times are seconds."""
+    """Times are seconds, and every float is a time."""
 
     lease: float = 12.0  #: three beats of 4 s: one lost beat must not cost a 10 GB download
     resend: float = 10.0  #: a message not claimed by then is sent again
@@ -42,7 +42,9 @@ class Rules:
     scan: int = 64  #: closed ring entries looked at in a pump call
     batch: int = 200  #: overdue steps, or images of a cancelled job, handled in one script call
     tell: int = 500  #: subscribers told in one script call that a step is over
-    ceiling: float = 0.7  #: of maxmemory; above it nothing is expanded or planned, what is planned goes on
+    ceiling: int = (
+        70  #: percent of maxmemory; above it nothing is expanded or planned, what is planned goes on
+    )
     full: float = 10.0  #: so long the reaper's finding holds that the server is above it
     window: int = 200  #: images of a job expanded at a time when its expand body names no `window`
 

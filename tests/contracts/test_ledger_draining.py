@@ -1,4 +1,4 @@
-"""A step with many subscribers is over: they are told a few in a call, each exactly once, whoever dies meanwhile."""
+"""A step with many subscribers is over: they are told a few in a call, each once, whoever dies meanwhile."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_large_cancel_is_done_in_bites(world: World) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_storm_leaves_anything_behind_when_calls_tell_one(redis_url: str, seed: int) -> None:
-    """Whatever happens while steps drain: every job closes, every image once, nothing is left on the server."""
+    """Whatever happens while steps drain: every job closes, every image once, nothing is left behind."""
     clock = Clock()
     rules = replace(RULES, attempts=3, runs=6, rounds=2, answer=1e6, tell=1)
     redis = RedisLedger(redis_url, rules=rules, clock=clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distworker.state.base import Overdue
+from distworker.state.ledger import RedisLedger
 from tests.contracts.ledger_storm import set_memory_full
 from tests.contracts.ledger_world import OWNER, World, download, expand, upload
 
@@ -116,6 +117,30 @@ def test_short_memory_holds_up_what_would_need_more(world: World) -> None:
     assert rows["m:J-1"].reason == "waits for p:J-1"
     set_memory_full(world.ledger, False)
     assert world.pump() == ["p:J-1", "j:L"]
+
+
+@pytest.mark.servers
+def test_the_reaper_sees_when_the_server_is_above_its_ceiling(redis_world: World) -> None:
+    """At 70 % of maxmemory expand and plan stop; when there is room again they go on by themselves."""
+    world = redis_world
+    assert isinstance(world.ledger, RedisLedger)
+    client = world.ledger.redis.client
+    world.open(["J-1"])
+    world.planned({"K-1": [upload("a", "K", stored=True)]}, "K")
+    world.ledger.open_job("L", {}, expand("L"))
+    world.give_back()
+    try:
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.25))
+        world.reap_after(1)
+        assert world.pump() == ["u:a@dst"]
+        assert "above the ceiling" in overdue(world)["p:J-1"].reason
+        assert 0 < client.pttl(world.ledger.redis.key("full")) <= world.rules.full * 1000
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 2))
+        world.reap_after(1)
+        assert world.pump() == ["p:J-1", "j:L"]
+        assert client.exists(world.ledger.redis.key("full")) == 0
+    finally:
+        client.config_set("maxmemory", 0)
 
 
 def test_without_workers_everything_ready_is_held_up(world: World) -> None:

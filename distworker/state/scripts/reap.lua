@@ -44,7 +44,7 @@ drain_some()
 -- where INFO is not allowed, or there is no maxmemory, there is no ceiling
 local memory = redis.pcall('INFO', 'memory')
 memory = type(memory) == 'string' and memory or ''
-local ceiling = tonumber(string.match(memory, '\nmaxmemory:(%d+)') or '0') * R.ceiling
+local ceiling = tonumber(string.match(memory, '\nmaxmemory:(%d+)') or '0') * R.ceiling / 100
 if ceiling > 0 then
   local used = tonumber(string.match(memory, '\nused_memory:(%d+)'))
   if used > ceiling then redis.call('SET', key('full'), used, 'PX', R.full) else redis.call('DEL', key('full')) end
