@@ -36,7 +36,13 @@ class Watching:
     def moved(self, total: int) -> None:
         """Nobody looks."""
 
+    def kept(self, total: int) -> None:
+        """Nobody looks."""
+
     def check(self) -> None:
+        """Go on."""
+
+    def fence(self) -> None:
         """Go on."""
 
 

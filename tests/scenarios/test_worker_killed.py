@@ -15,25 +15,28 @@ from distworker.blobstore.local import LocalStore
 from distworker.blobstore.s3 import S3Store
 from tests.images import LAYER, Layout, Pushed, digest_at
 from tests.scenarios.fleet import Fleet
-from tests.scenarios.traffic import blob_bytes, kept_blobs
+from tests.scenarios.traffic import blob_bytes, kept_blobs, ours
 
 pytestmark = pytest.mark.servers
 
 MIB = 1024 * 1024
-SIZE = 200 * MIB
+SIZE = 128 * MIB
 KILL_AFTER = 50 * MIB
 #: Slow enough that the worker is found and killed in the middle, fast enough for a test.
 RATE = 20 * MIB
+#: Bytes that a kill lets be read twice at most: on S3 the parts since the last record (four of 8 MiB, one on
+#: its way), anywhere what was on its way through sockets and the proxy.
+LOST = {"folder": 16 * MIB, "S3": 56 * MIB}
 
 
 @pytest.fixture(params=["folder", "S3"])
-def installation(request: pytest.FixtureRequest) -> tuple[Fleet, BlobStore]:
-    """A fleet and a second view of its store."""
+def installation(request: pytest.FixtureRequest) -> tuple[Fleet, BlobStore, int]:
+    """A fleet, a second view of its store, and the bytes that a kill may cost there."""
     if request.param == "folder":
         fleet: Fleet = request.getfixturevalue("fleet")
-        return fleet, LocalStore(fleet.folder / "store")
+        return fleet, LocalStore(fleet.folder / "store"), LOST[request.param]
     store: S3Store = request.getfixturevalue("s3_store")
-    return request.getfixturevalue("s3_fleet"), store
+    return request.getfixturevalue("s3_fleet"), store, LOST[request.param]
 
 
 def large_image(folder: Path, reference: str) -> tuple[Pushed, str]:
@@ -51,14 +54,14 @@ def worker_of(fleet: Fleet, view: dict[str, Any], digest: str) -> CeleryWorker:
     return next(worker for worker in fleet.workers if f"-{worker.pid}-" in names[0])
 
 
-def test_a_killed_worker_costs_at_most_one_more_reading_of_the_layer(
-    installation: tuple[Fleet, BlobStore],
+def test_a_killed_worker_costs_only_the_bytes_that_were_on_their_way(
+    installation: tuple[Fleet, BlobStore, int],
     ends: tuple[DockerRegistry, DockerRegistry],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """No byte of the dead run shows anywhere: the image is right, the store holds whole blobs only."""
-    fleet, store = installation
+    """The next one goes on where the layer stood. The image is right, the store holds whole blobs only."""
+    fleet, store, lost = installation
     source, destination = ends
     image, layer = large_image(tmp_path, f"{source.host}/app:1")
     target = f"{destination.host}/mirror/app:1"
@@ -84,13 +87,12 @@ def test_a_killed_worker_costs_at_most_one_more_reading_of_the_layer(
     assert view["state"] == "done", fleet.logs()
     assert digest_at(target) == image.digest
     served = blob_bytes(source)[layer]
-    assert SIZE < served <= 2 * SIZE, f"{served} bytes of the layer were read from the source"
+    with capsys.disabled():
+        print(f"read twice from the source: {(served - SIZE) / MIB:.1f} MiB (at most {lost // MIB})")
+    assert SIZE <= served <= SIZE + lost, f"{served} bytes of the layer were read from the source"
+    assert [one.status for one in ours(source, "GET", f"/blobs/{layer}")][-1] == 206
     assert blob_bytes(destination).get(layer) is None, "the destination was not asked to give it back"
-    kept = kept_blobs(store)
-    assert kept == {**image.blobs, **image.manifests}
-    # What the dead run had begun is listed for the sweep, belongs to nobody alive, and can be taken back.
-    left = list(store.unfinished())
-    assert [write.key.rpartition("/")[2] for write in left] == [layer.partition(":")[2]]
-    store.discard(left[0])
+    assert kept_blobs(store) == {**image.blobs, **image.manifests}
+    # What the dead run had begun became the blob: nothing of it is left.
     assert not list(store.unfinished())
-    assert kept_blobs(store) == kept
+    assert not list(store.list("default/staging/"))
