@@ -141,10 +141,6 @@ def test_jobs_that_were_over_stopped_or_held_stay_so(scheduled: Fleet, ends: End
     stopped, held = copy("t1", "--detach"), copy("t2", "--detach")
     assert fleet.run("cancel", stopped).code == 0
     assert fleet.run("pause", held).code == 0
-    stuck = fleet.run("stuck")
-    assert stuck.code == 1
-    assert f"distworker resume {held}" in stuck.out
-    assert f"distworker resume --origin {source.host}" in stuck.out
 
     lose_redis(fleet)
     wait_for(lambda: fleet.run("status", held).out.startswith(f"job     {held} paused"), "it is back")
