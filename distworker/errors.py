@@ -10,6 +10,7 @@
         * AuthRequired · Unauthorized · Denied
         * RepositoryUnknown · ManifestUnknown · BlobUnknown
         * ManifestInvalid · ManifestTooLarge · Schema1Unsupported · TypeRefused · LimitExceeded
+        * ArchiveInvalid
         * DigestMismatch · SizeMismatch
         * UploadSessionLost · TagImmutable · Quota
         * RateLimited · Throttled · RequestTimeout · Unavailable · ProtocolError
@@ -300,6 +301,12 @@ class LimitExceeded(TransferError):
     """More layers, entries or levels than the limits allow."""
 
     code = "limit_exceeded"
+
+
+class ArchiveInvalid(TransferError):
+    """A file or folder to import that is no image archive, or a damaged or ambiguous one."""
+
+    code = "archive_invalid"
 
 
 class DigestMismatch(TransferError):

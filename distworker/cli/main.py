@@ -48,6 +48,8 @@ COMMANDS: Final = {
     "retry": "Run again those images of a job that failed.",
     "stuck": "List what is late or held up, why, and what to do.",
     "recover": "Go on with the jobs that a loss of Redis left behind.",
+    "export": "Write images of the store as an OCI layout or a docker archive.",
+    "import": "Bring images from an OCI layout or a docker archive into the store.",
     "usage": "Say what the store holds, and for which repositories.",
     "forget": "Give up an image that the store keeps; gc then frees its room.",
     "gc": "Delete from the store what no image and no job needs.",
@@ -65,7 +67,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"distworker.cli.{cmd_name}").command
+        # A module cannot be called as the statement is.
+        module = "import_" if cmd_name == "import" else cmd_name
+        command = importlib.import_module(f"distworker.cli.{module}").command
         assert isinstance(command, click.Command)  # noqa: S101 - tells mypy what every command module holds
         return command
 
