@@ -165,7 +165,8 @@ class Runner:
         token = secrets.token_hex(8)
         claim = self._insist(lambda: self._ledger.claim(step, token, self._presence.owner))
         if isinstance(claim, Refusal):
-            return f"superseded: {claim.reason}"
+            level = logging.INFO if claim.reason == "newer" else logging.DEBUG
+            return self._said(f"superseded: {step} is {_REFUSED.get(claim.reason, claim.reason)}", level)
         try:
             with self._watched(claim) as watch, logs.bind(**_labels(claim)):
                 return self._settle(claim, watch, self._attempt(claim, watch))
@@ -320,6 +321,11 @@ class Runner:
                     raise
 
 
+_REFUSED: Final = {
+    "superseded": "done, or another worker has it",
+    "newer": "of a newer release and left to its workers",
+    "unknown": "over",
+}
 _SUPERSEDED: Final = "superseded: the step moved on without this run"
 
 
