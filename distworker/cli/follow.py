@@ -60,6 +60,7 @@ def follow(watched: Watched, job: str, display: Display, poll: float = POLL) -> 
             display.tick(view)
             if report.is_over(view):
                 break
+            reader.mind_the_pause(view)
             reader.mind_the_workers(view)
             time.sleep(wait)
             wait = min(poll, wait * 1.5)
@@ -78,7 +79,7 @@ class _Reader:
         self._watched, self._job, self._display = watched, job, display
         self._seen = 0
         self._asked_workers = time.monotonic()
-        self._told = False
+        self._told = self._told_pause = False
         self.failures: list[Mapping[str, Any]] = []
 
     def look(self) -> JobView:
@@ -103,6 +104,12 @@ class _Reader:
             self._display.image(outcome)
             if outcome.get("state") == FAILED:
                 self.failures.append(outcome)
+
+    def mind_the_pause(self, view: JobView) -> None:
+        """Say it once when somebody holds the job."""
+        if view.paused and not self._told_pause:
+            self._display.notice(f"paused: an operator holds the job; distworker resume {view.id}")
+        self._told_pause = view.paused
 
     def mind_the_workers(self, view: JobView) -> None:
         """Say it once when the last worker went away: the job waits, and nothing else would tell."""

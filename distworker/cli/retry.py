@@ -45,7 +45,8 @@ def command(job: str, cancelled: bool, priority: int | None, detach: bool, as_js
             return _nothing(job, made, as_json)
         try:
             display = render.choose(as_json)
-            what = "is running already" if made.joined else f"has {made.images} images"
+            images = f"has {made.images} image{'' if made.images == 1 else 's'}"
+            what = "is running already" if made.joined else images
             display.notice(f"job {made.job}, the retry of {job}, {what}{_left_out(made)}")
             if detach:
                 return detached(made.job, not work.workers(config), display, jobs.view(made.job))

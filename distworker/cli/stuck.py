@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -33,6 +34,7 @@ REMEDIES: Final = {
     "it is over": "nothing: its end is being told",
     "it was written by a newer": "update the workers",
 }
+WAITS: Final = "waits for "
 #: Reasons that are one line for the whole job or registry here.
 OF_THE_WHOLE: Final = ("is paused by an operator", "no worker is alive")
 #: Open jobs that are looked at for want of workers.
@@ -56,13 +58,15 @@ def command(limit: int, as_json: bool) -> int:
     """
     with work.fleet(work.settings(options.current())) as jobs:
         overdue = jobs.overdue(limit)
-        steps = [each for each in overdue if not any(why in each.reason for why in OF_THE_WHOLE)]
-        rows = [*_fleet_rows(jobs), *map(_row, steps)]
+        steps, whole = _apart(overdue)
+        rows = [*_fleet_rows(jobs, whole), *map(_row, steps)]
     if as_json:
         for row in rows:
             click.echo(json.dumps({"event": "stuck", "v": VERSION, **row}, ensure_ascii=False))
     elif rows:
-        _show(rows)
+        now = time.time()
+        for row in rows:
+            click.echo("\n".join(_lines(row, now)))
         if len(overdue) == limit:
             click.echo(f"these are the first {limit}; --limit shows more")
     else:
@@ -70,8 +74,27 @@ def command(limit: int, as_json: bool) -> int:
     return report.SOME_FAILED if rows else report.OK
 
 
-def _fleet_rows(jobs: Jobs) -> Sequence[dict[str, Any]]:
-    """Jobs for which nobody is there, and registries that somebody holds."""
+def _apart(overdue: Sequence[Overdue]) -> tuple[Sequence[Overdue], Counter[str]]:
+    """Steps with a reason of their own; and for each reason that holds up a whole job or registry the number
+    of steps that it holds up, those that wait for such a step too."""
+    steps, whole, cause = [], Counter[str](), dict[str, str]()
+    for each in overdue:  # who waits for a step comes after it
+        reason = cause.get(each.reason.removeprefix(WAITS), each.reason)
+        if any(why in reason for why in OF_THE_WHOLE):
+            cause[each.id] = reason
+            whole[reason] += 1
+        else:
+            steps.append(each)
+    return steps, whole
+
+
+def _fleet_rows(jobs: Jobs, whole: Mapping[str, int]) -> Sequence[dict[str, Any]]:
+    """Jobs for which nobody is there, and jobs and registries that somebody holds."""
+
+    def held(what: str) -> str:
+        steps = whole.get(f"{what} is paused by an operator", 0)
+        return f"; {steps} step{'' if steps == 1 else 's'} wait{'s' if steps == 1 else ''}" if steps else ""
+
     rows = []
     workers = jobs.workers()
     waiting = [view for view in jobs.recent(JOBS) if not report.is_over(view)]
@@ -79,12 +102,13 @@ def _fleet_rows(jobs: Jobs) -> Sequence[dict[str, Any]]:
         why = "every worker is stopping" if workers else "no worker is alive"
         rows += [_job_row(view, why, START) for view in waiting]
     rows += [
-        _job_row(view, "an operator paused the job", f"distworker resume {view.id}")
+        _job_row(view, f"an operator paused it{held(f'job {view.id}')}", f"distworker resume {view.id}")
         for view in waiting
         if view.paused
     ]
     for origin in jobs.paused_origins():
-        why, remedy = "an operator paused the registry", f"distworker resume --origin {origin}"
+        why = f"an operator paused it{held(f'origin {origin}')}"
+        remedy = f"distworker resume --origin {origin}"
         rows.append(_record(f"registry {origin}", "", "paused", None, None, "", why, remedy))
     return rows
 
@@ -130,21 +154,10 @@ def remedy(late: Overdue) -> str:
     return next((text for why, text in REMEDIES.items() if why in late.reason), "")
 
 
-def _show(rows: Sequence[dict[str, Any]]) -> None:
-    from distworker.cli import render  # noqa: PLC0415 - rich is needed here only
-
-    now = time.time()
-    render.table(
-        ("STATE", "FOR", "JOB", "WHAT", "WHY", "WHAT TO DO"),
-        [
-            (
-                row["state"],
-                report.duration(now - row["since"]) if row["since"] else "",
-                row["job"],
-                clean(row["what"], 80),
-                clean(row["reason"], 200),
-                clean(row["remedy"], 200),
-            )
-            for row in rows
-        ],
-    )
+def _lines(row: dict[str, Any], now: float) -> Iterator[str]:
+    """A row for a person: what, why, and what to do, whole in any terminal."""
+    age = report.duration(now - row["since"]) if row["since"] else ""
+    job = f"  (job {row['job']})" if row["job"] and row["step"] else ""
+    yield f"{row['state']:<8} {age:<12} {clean(row['what'], 200)}{job}"
+    yield f"{'':<21} why  {clean(row['reason'], 400)}"
+    yield f"{'':<21} do   {clean(row['remedy'], 200)}"

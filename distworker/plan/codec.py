@@ -38,7 +38,8 @@ LABELS_MAX: Final = 64
 #: Largest stored request in bytes: the most pairs at their usual length.
 REQUEST_MAX: Final = 64 * MIB
 
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
+#: What ids of jobs and images look like.
+ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", re.ASCII)
 _SEQUENCE_MAX: Final = 2**53
@@ -99,14 +100,14 @@ def load_request(data: bytes) -> JobRequest:
     fields = Fields(_parse(data, "request"))
     fields.version()
     request = JobRequest(
-        id=fields.text("id", _ID, required=True),
+        id=fields.text("id", ID, required=True),
         kind=_one_of(fields, "kind", KINDS),
         pairs=tuple(_load_pair(item, path) for path, item in fields.items("pairs", PAIRS_MAX, least=1)),
         created=_seconds(fields),
         priority=fields.whole("priority", 0, 9, 5),
         tenant=fields.text("tenant", _TENANT, required=True),
         labels=_labels(fields),
-        retry_of=fields.text("retry_of", _ID),
+        retry_of=fields.text("retry_of", ID),
     )
     fields.end()
     return request
@@ -156,8 +157,8 @@ def load_transfer(value: object, path: str = "transfer") -> ImageTransfer:
     """The transfer that `value` says."""
     fields = Fields(value, path)
     transfer = ImageTransfer(
-        id=fields.text("id", _ID, required=True),
-        job=fields.text("job", _ID, required=True),
+        id=fields.text("id", ID, required=True),
+        job=fields.text("job", ID, required=True),
         source=load_place(fields.take("source"), fields.at("source")),
         destination=load_place(fields.take("destination"), fields.at("destination")),
         platforms=_load_platforms(fields),

@@ -26,7 +26,7 @@ from distworker.blobstore.keys import job_key, jobs_prefix
 from distworker.errors import InvalidRequest
 from distworker.limits import MIB
 from distworker.names import VERSION
-from distworker.plan.codec import REQUEST_MAX, dump_request, load_request
+from distworker.plan.codec import ID, REQUEST_MAX, dump_request, load_request
 from distworker.plan.model import JobRequest
 
 REQUEST_FILE: Final = "request.json"
@@ -93,7 +93,9 @@ def folders(store: BlobStore, tenant: str) -> Iterator[Folder]:
 
 
 def folder(store: BlobStore, tenant: str, job: str) -> Folder:
-    """One job's folder; empty when there is none."""
+    """One job's folder; empty when there is none, and for what is no job's id."""
+    if not ID.fullmatch(job):
+        return Folder(job, frozenset(), 0.0)
     return _folder(job, store.list(job_key(tenant, job, REQUEST_FILE).removesuffix(REQUEST_FILE)))
 
 

@@ -164,11 +164,11 @@ class Jobs:
             StoreUnavailable, ConfigInvalid: the store cannot be asked.
         """
         store = self._store()
-        view = read_view(store, self._tenant, job)
-        if view is not None:
-            return view, read_outcomes(store, self._tenant, job)
-        lost = lost_text(store, self._tenant, job)
-        raise JobUnknown(lost or UNKNOWN.format(job))
+        found = folder(store, self._tenant, job)
+        view = read_view(store, self._tenant, job) if found.over else None
+        if view is None:
+            raise JobUnknown(lost_text(found) or UNKNOWN.format(job))
+        return view, read_outcomes(store, self._tenant, job)
 
     def find(self, job: str) -> tuple[JobView, Iterator[Mapping[str, Any]]]:
         """The job and its outcomes, from Redis, or from the store once Redis has forgotten it. Raises

@@ -150,10 +150,10 @@ def sweep_lost(
     return {"jobs_recovered": opened}, False
 
 
-def lost_text(store: BlobStore, tenant: str, job: str) -> str:
+def lost_text(found: Folder) -> str:
     """What to tell somebody who asks for a job that the ledger does not know; "" when the store does not
     either."""
-    found = folder(store, tenant, job)
-    if not found.asked or found.over:
+    if not found.asked or found.over or found.local:
         return ""
+    job = found.job
     return f"Redis does not know job {job}, but the store does: `distworker recover {job}` brings it back"

@@ -132,6 +132,17 @@ def test_the_last_worker_leaving_is_said_once(
     assert capsys.readouterr().err.count("no_worker: no worker is alive; the job waits") == 1
 
 
+def test_a_paused_job_says_so_each_time_it_is_paused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A watcher who sees nothing move knows why."""
+    held = view(paused=True)
+    views = [view(), held, held, view(), held, view("done")]
+
+    assert watch(FakeJobs(views), render.Lines(io.StringIO())) == 0
+
+    said = f"paused: an operator holds the job; distworker resume {JOB}\n"
+    assert capsys.readouterr().err == said * 2
+
+
 def test_a_job_that_redis_lost_is_not_the_users_fault() -> None:
     """A ledger emptied under a running job is infrastructure (exit 3), and says what to do."""
     jobs = FakeJobs([view()])

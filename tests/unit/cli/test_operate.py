@@ -259,18 +259,22 @@ def test_what_is_late_is_listed_with_its_reason_and_a_remedy(run: Command, fleet
     """Exit 1, one line each; pauses and missing workers once for a whole job or registry."""
     jobs = fleet(FakeJobs([view(paused=True)], workers=()))
     jobs.origins = ["r.example"]
-    jobs.late = [late("runs again at 12:00"), late(f"job {JOB} is paused by an operator")]
+    jobs.late = [
+        late("runs again at 12:00"),
+        late(f"job {JOB} is paused by an operator", id="p:J-2"),
+        late("waits for p:J-2", id="m:J-2"),
+    ]
 
     ran, machine = run("stuck"), run("stuck", "--json")
 
     assert ran.code == machine.code == 1
-    lines = ran.out.splitlines()
-    assert lines[0].split() == ["STATE", "FOR", "JOB", "WHAT", "WHY", "WHAT", "TO", "DO"]
-    assert "no worker is alive" in lines[1] and lines[1].endswith("start a worker: celery -A tasks worker")
-    assert lines[2].endswith(f"distworker resume {JOB}")
-    assert lines[3].endswith("distworker resume --origin r.example")
-    assert "runs again at 12:00" in lines[4] and lines[4].endswith("nothing: it is tried again by itself")
-    assert len(lines) == 5
+    lines = [line.strip() for line in ran.out.splitlines()]
+    assert lines[1:3] == ["why  no worker is alive", "do   start a worker: celery -A tasks worker"]
+    assert lines[4:6] == ["why  an operator paused it; 2 steps wait", f"do   distworker resume {JOB}"]
+    assert lines[6].split() == ["paused", "registry", "r.example"]
+    assert lines[7:9] == ["why  an operator paused it", "do   distworker resume --origin r.example"]
+    assert lines[9].startswith("delayed") and lines[9].endswith("plan a to b  (job J)")
+    assert lines[10:] == ["why  runs again at 12:00", "do   nothing: it is tried again by itself"]
     assert [event["what"] for event in machine.events] == [
         f"job {JOB}",
         f"job {JOB}",

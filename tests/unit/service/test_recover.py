@@ -224,6 +224,10 @@ def test_who_asks_for_a_lost_job_is_told_of_recover() -> None:
     for ask in asks:
         with pytest.raises(JobUnknown, match="distworker recover j1"):
             ask()
+    for nobody in ("j9", "../j1", "J 1"):
+        with pytest.raises(JobUnknown, match=f"there is no job {nobody}"):
+            fleet.jobs.find(nobody)
+        assert fleet.recover(nobody) == {nobody: "missing"}
 
 
 def test_the_sweep_opens_lost_jobs_and_goes_on_where_it_stopped() -> None:
