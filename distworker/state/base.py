@@ -301,8 +301,12 @@ class Ledger(Protocol):
         ...
 
     def lane_begin(self, lane: str, image: str) -> int:
-        """The sequence number of this image's publish in a tag's lane; the same image gets the same
-        number."""
+        """The sequence number of this image's publish in a tag's lane; the same image gets the same number.
+        Higher than all before, also after Redis lost everything."""
+        ...
+
+    def lane_busy(self, lane: str) -> bool:
+        """Has an image a number there that is newer than the newest publish? It may publish at any moment."""
         ...
 
     def lane_newest(self, lane: str) -> tuple[int, Mapping[str, Any]]:

@@ -62,9 +62,15 @@ class MemoryOrigins:
         with self._lock:
             number, newest, note = self._lanes.get(lane, (0, 0, {}))
             if (lane, image) not in self._lane_images:
-                self._lane_images[lane, image] = number + 1
-                self._lanes[lane] = (number + 1, newest, note)
+                number = max(number + 1, int(self._now() * 1000))
+                self._lane_images[lane, image] = number
+                self._lanes[lane] = (number, newest, note)
             return self._lane_images[lane, image]
+
+    def lane_busy(self, lane: str) -> bool:
+        with self._lock:
+            number, newest, _ = self._lanes.get(lane, (0, 0, {}))
+            return number > newest
 
     def lane_newest(self, lane: str) -> tuple[int, Mapping[str, Any]]:
         with self._lock:

@@ -43,6 +43,9 @@ class Origins:
     def lane_begin(self, lane: str, image: str) -> int:
         return int(self._redis.run("lane", "begin", lane, image))
 
+    def lane_busy(self, lane: str) -> bool:
+        return bool(self._redis.run("lane", "busy", lane))
+
     def lane_newest(self, lane: str) -> tuple[int, Mapping[str, Any]]:
         with self._redis.errors():
             newest, note = self._redis.client.hmget(self._redis.key("lane", lane), ["newest", "note"])

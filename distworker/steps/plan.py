@@ -30,7 +30,7 @@ def plan(context: Context, claim: Claim) -> Answer:
     require_version(transfer.source, source)
     manifests = Source(source, context.store, transfer.tenant, claim.token)
     pinned = manifests.pin(transfer.source)
-    if not transfer.platforms and _has(context, destination, transfer, pinned):
+    if not transfer.platforms and _unchanged(context, destination, transfer, pinned):
         return Done(f"unchanged at {pinned}", unchanged_change(transfer, pinned))
     try:
         tree = _resolve(transfer, manifests, pinned)
@@ -42,7 +42,7 @@ def plan(context: Context, claim: Claim) -> Answer:
         tree = _resolve(transfer, manifests, pinned)
     root = tree.root
     asked = root.digest == pinned and not transfer.platforms
-    if not asked and _has(context, destination, transfer, root.digest):
+    if not asked and _unchanged(context, destination, transfer, root.digest):
         return Done(f"unchanged at {root.digest}", unchanged_change(transfer, root.digest))
     order = PublishOrder(transfer, root.digest, root.media_type, sequence=_sequence(context, transfer))
     comparison = Comparison(
@@ -81,6 +81,22 @@ def lane_of(transfer: ImageTransfer) -> str:
 def _open(context: Context, transfer: ImageTransfer, place: Place, claim: Claim) -> End:
     source = place is transfer.source
     return open_end(context.registries, context.store, transfer.tenant, place, claim.token, source=source)
+
+
+def _unchanged(context: Context, destination: End, transfer: ImageTransfer, digest: Digest) -> bool:
+    """The tag leads there already, and no older image will take it elsewhere after this one has ended.
+
+    One that drew a number in the tag's lane may be about to. Then this image takes part: what is there counts
+    as its publish, and the tag is read again. An older PUT before that is seen, a later one sees us.
+    """
+    if not _has(context, destination, transfer, digest):
+        return False
+    lane = lane_of(transfer)
+    if not lane or not context.knowledge.lane_busy(lane):
+        return True
+    note = {"image": transfer.id, "digest": str(digest)}
+    context.knowledge.lane_published(lane, _sequence(context, transfer), note)
+    return _has(context, destination, transfer, digest)
 
 
 def _has(context: Context, destination: End, transfer: ImageTransfer, digest: Digest) -> bool:

@@ -54,8 +54,33 @@ def test_hints_expire_on_the_server(redis_world: World) -> None:
 def test_images_get_numbers_in_a_lane_in_turn_and_keep_them(world: World) -> None:
     """The newest publish of a tag wins, whoever is slower."""
     ledger = world.ledger
-    assert [ledger.lane_begin("dst/app:1", image) for image in ("A", "B", "A", "C")] == [1, 2, 1, 3]
-    assert ledger.lane_begin("dst/app:2", "C") == 1, "lanes are apart"
+    now = 1_700_000_000_000
+    numbers = [ledger.lane_begin("dst/app:1", image) for image in ("A", "B", "A", "C")]
+    assert numbers == [now, now + 1, now, now + 2]
+    assert ledger.lane_begin("dst/app:2", "C") == now, "lanes are apart"
+
+
+def test_lane_numbers_follow_the_clock_and_never_go_back_with_it(world: World) -> None:
+    """After a total loss of the server a new number is above all old ones; a clock put back does nothing."""
+    ledger = world.ledger
+    first = ledger.lane_begin("lane", "A")
+    world.advance(5)
+    assert ledger.lane_begin("lane", "B") == first + 5000
+    assert ledger.lane_begin("other", "B") == first + 5000
+    world.advance(-3600)
+    assert ledger.lane_begin("lane", "C") == first + 5001
+
+
+def test_a_lane_is_busy_while_a_newer_number_is_out(world: World) -> None:
+    """Its image may publish at any moment; older ones lose anyway."""
+    ledger = world.ledger
+    assert not ledger.lane_busy("lane")
+    first, second = ledger.lane_begin("lane", "A"), ledger.lane_begin("lane", "B")
+    assert ledger.lane_busy("lane")
+    ledger.lane_published("lane", first, {})
+    assert ledger.lane_busy("lane")
+    ledger.lane_published("lane", second, {})
+    assert not ledger.lane_busy("lane")
 
 
 def test_a_lane_never_goes_back(world: World) -> None:
@@ -63,11 +88,12 @@ def test_a_lane_never_goes_back(world: World) -> None:
     ledger = world.ledger
     assert ledger.lane_newest("lane") == (0, {})
     first, second = ledger.lane_begin("lane", "A"), ledger.lane_begin("lane", "B")
-    assert ledger.lane_published("lane", second, {"digest": "b"}) == (2, {"digest": "b"})
-    assert ledger.lane_published("lane", first, {"digest": "a"}) == (2, {"digest": "b"})
-    assert ledger.lane_newest("lane") == (2, {"digest": "b"})
-    assert ledger.lane_published("lane", second, {"digest": "b"}) == (2, {"digest": "b"})
-    assert ledger.lane_begin("lane", "C") == 3
+    assert second > first > 0
+    assert ledger.lane_published("lane", second, {"digest": "b"}) == (second, {"digest": "b"})
+    assert ledger.lane_published("lane", first, {"digest": "a"}) == (second, {"digest": "b"})
+    assert ledger.lane_newest("lane") == (second, {"digest": "b"})
+    assert ledger.lane_published("lane", second, {"digest": "b"}) == (second, {"digest": "b"})
+    assert ledger.lane_begin("lane", "C") > second
 
 
 def test_workers_are_those_who_beat_lately(world: World) -> None:
