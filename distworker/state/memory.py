@@ -64,7 +64,9 @@ class MemoryLedger(MemoryAdmission, MemoryEnds, MemoryJobs, MemoryOrigins, Memor
             if found.state != QUEUED:
                 return Refusal("superseded")
             if int(found.spec.body.get("v", names.VERSION)) > names.VERSION:
-                self._graph.set_due(found, self._now() + self.rules.newer)  # its message is used up
+                # its message is used up, by nobody's fault: the next one goes out soon, and is not counted
+                self._graph.set_due(found, self._now() + self.rules.newer)
+                found.sends = max(0, found.sends - 1)
                 return Refusal("newer")
             if self._dropped(found):
                 return Refusal("cancelled")

@@ -22,20 +22,22 @@ local function charge(r, err, retry, delay, progressed)
   return 'failed'
 end
 
--- close the next images of a job that is being cancelled; how many are left
+-- close the next images of a job that is being cancelled; how many are left, and whether those are not for us
 local function cancel_some(job)
-  local images = redis.call('SRANDMEMBER', key('images', job), R.batch)
+  local images, newer = redis.call('SRANDMEMBER', key('images', job), R.batch), 0
   table.sort(images)
   for _, image in ipairs(images) do
     local m = get('m:' .. image)
+    local p = get('p:' .. image)
     if budget <= 0 then break end
-    if m or get('p:' .. image) then
+    if (m and foreign(m)) or (p and foreign(p)) then newer = newer + 1
+    elseif m or p then
       budget = budget - 1 - (m and barrier_size(m) or 0) / 8
       close_image(image, 'cancelled', '{}')
     else redis.call('SREM', key('images', job), image) end
   end
   room(job)
-  return redis.call('SCARD', key('images', job))
+  return redis.call('SCARD', key('images', job)), newer == #images
 end
 
 -- given back with an error once more: has it done nothing else for too long?

@@ -10,8 +10,6 @@
 -- 1 when this call left somebody untold
 local untold = 0
 
-local function foreign(r) return (r.v or 1) > R.v end
-
 -- everybody was told who is to be told
 local function over(r)
   redis.call('SREM', key('draining'), r.id)
@@ -48,7 +46,7 @@ local function tell(r)
     end
     for _, name in ipairs(names) do
       local spec, w = subscription(r, name), get(name)
-      if w and foreign(w) then
+      if r.df and w and foreign(w) then
         newer, off = true, off + 1
       elseif r.df and ((spec.a or '') ~= r.df[1] or spec.q > r.df[3]) then
         off = off + 1
@@ -76,12 +74,6 @@ local function finish(r, delivered)
   for _, need in ipairs(needs) do
     barrier_remove(r, need)
     leave(need, r.id)
-  end
-  local w = home and get(home)
-  if w and foreign(w) then
-    r.p.y = 1
-    subscriber_put(r, home, r.p)
-    home = nil
   end
   r.h, r.dr = nil, delivered
   if home then deliver(r.id, {home}, delivered) end

@@ -153,6 +153,9 @@ leave = function(id, name)
   if not subscriber_remove(r, name) or ROOT[kind(id)] or home ~= name or r.st == 'drain' then return end
   if (r.n or 0) > 0 then rehome(r, best(r))
   elseif r.st == 'queued' or r.st == 'run' then r.k = 1
+  elseif foreign(r) then
+    r.k = 1
+    set_due(r, now)
   else drop(r) end
 end
 

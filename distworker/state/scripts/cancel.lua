@@ -6,7 +6,7 @@ if not job_open(job) then return -1 end
 redis.call('HSET', key('job', job), 'st', 'cancelling', 'stop', 1)
 redis.call('SADD', key('cancelling'), job)
 local j = get('j:' .. job)
-if j then drop(j) end
-local left = cancel_some(job)
+if j and not foreign(j) then drop(j) end
+local left, newer = cancel_some(job)
 flush()
-return left
+return newer and 0 or left

@@ -32,7 +32,9 @@ if not r then return refuse('unknown') end
 if r.st == 'run' and r.tk == token and not r.k then return claimed(r) end
 if r.st ~= 'queued' then return refuse('superseded') end
 if (r.p.v or 1) > R.v or (r.v or 1) > R.v then
-  set_due(r, now + R.newer)  -- its message is used up
+  -- its message is used up, by nobody's fault: the next one goes out soon, and is not counted
+  set_due(r, now + R.newer)
+  r.x = (r.x or 0) > 1 and r.x - 1 or nil
   return refuse('newer')
 end
 local state = job_state(r.p.j)

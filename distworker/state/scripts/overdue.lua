@@ -12,7 +12,8 @@ end
 local function timed(id, deadline)
   local r = get(id)
   if not r then return end
-  if r.st == 'delay' then add(r, deadline, 'delayed')
+  if foreign(r) and deadline <= now then add(r, deadline, 'newer')
+  elseif r.st == 'delay' then add(r, deadline, 'delayed')
   elseif r.st == 'run' and deadline <= now then add(r, deadline, 'lease')
   elseif r.st == 'queued' and (deadline <= now or (r.x or 0) > 1) then add(r, deadline, 'unclaimed', r.x or 1) end
 end

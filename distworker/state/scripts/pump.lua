@@ -26,6 +26,19 @@ local function admit(r)
   out[#out + 1] = {r.id, body_of(r)}
 end
 
+-- the first that this version may run; newer workers admit the others
+local function first_of(set)
+  local from, ids = 0, redis.call('ZRANGE', set, 0, 0)
+  while #ids > 0 and from < R.scan do
+    for _, id in ipairs(ids) do
+      local r = get(id)
+      if not foreign(r) then return r end
+    end
+    from = from + #ids
+    ids = redis.call('ZRANGE', set, from, from + 15)
+  end
+end
+
 -- the rings that have any pair, with their lengths; none that would bring more images while memory is short
 local rings = {}
 local kinds = redis.call('EXISTS', key('full')) == 1 and {'m', 'u', 'd'} or {'m', 'u', 'd', 'p', 'j'}
@@ -52,14 +65,19 @@ for _, entry in ipairs(rings) do
     elseif closed(k, string.match(pair, '^[^|]*|(.*)$')) then
       skipped, looked = skipped + 1, looked + 1
     else
-      skipped = 0
       local set = key('ready', name .. '|' .. pair)
-      local r = get(redis.call('ZPOPMIN', set)[1])
-      if redis.call('ZCARD', set) == 0 then
-        redis.call('RPOP', ring)
-        length = length - 1
+      local r = first_of(set)
+      if not r then
+        skipped, looked = skipped + 1, looked + 1
+      else
+        skipped = 0
+        redis.call('ZREM', set, r.id)
+        if redis.call('ZCARD', set) == 0 then
+          redis.call('RPOP', ring)
+          length = length - 1
+        end
+        admit(r)
       end
-      admit(r)
     end
   end
 end

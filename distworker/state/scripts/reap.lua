@@ -24,10 +24,14 @@ for _, owner in ipairs(redis.call('ZRANGEBYSCORE', key('seen'), '-inf', now - R.
   redis.call('HDEL', key('info'), owner)
 end
 local returned = 0
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, R.batch)) do
+local overdue = redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, 5 * R.batch)
+for _, id in ipairs(overdue) do
   local r = get(id)
+  if returned >= R.batch then break end
   if not r then
     redis.call('ZREM', key('due'), id)
+  elseif foreign(r) then
+    -- a newer worker's turn to reap comes as well; a message that was lost is sent again by its pump
   elseif redis.call('ZSCORE', key('due'), id) then
     if r.k then drop(r)
     elseif r.st == 'run' then charge(r, ARGV[3], true, 0, false)
