@@ -37,7 +37,8 @@ class RunWatch(Stopper):
         self.token = token
         self.size = size
         self.bytes = 0
-        self._durable = self._durable_before = 0
+        self._durable = 0
+        self._durable_before: int | None = None
         self._holds = holds
         self._begun: float | None = None
         self._stopped: float | None = None
@@ -49,15 +50,15 @@ class RunWatch(Stopper):
         self.bytes = total
 
     def kept(self, total: int) -> None:
-        """Absolute bytes that a successor can go on from; before the first byte: that this run does."""
-        self._durable = total
-        if not self.bytes:
+        """Absolute bytes that a successor can go on from; the first time: that this run goes on from."""
+        if self._durable_before is None:
             self._durable_before = total
+        self._durable = total
 
     @property
     def progressed(self) -> bool:
         """Whether more outlives this run than it found."""
-        return self._durable > self._durable_before
+        return self._durable > (self._durable_before or 0)
 
     @property
     def lost(self) -> bool:

@@ -25,8 +25,8 @@ class Watch(Protocol):
 
     def kept(self, total: int) -> None:
         """Absolute bytes of this step's work that outlive the run: whoever takes the step next goes on from
-        there. Told before the first byte it says where this run itself goes on from; a run that fails beyond
-        that is charged no attempt. It costs a memory write, too."""
+        there. The first call says where this run itself goes on from; a run that fails beyond that is charged
+        no attempt. It costs a memory write, too."""
         ...
 
     def check(self) -> None:

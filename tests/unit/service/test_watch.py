@@ -61,14 +61,10 @@ def test_a_run_that_cannot_be_stopped_loses_its_lease() -> None:
 
 def test_progress_is_what_outlives_the_run_beyond_what_it_found() -> None:
     """Only that makes the next run shorter."""
-    fresh, resumed, stuck = watch(), watch(), watch()
-    fresh.moved(10)
-    fresh.kept(8)
-    assert fresh.progressed
-    resumed.kept(8)
-    resumed.moved(20)
-    resumed.kept(16)
-    assert resumed.progressed
-    stuck.kept(8)
-    stuck.moved(12)
-    assert not stuck.progressed
+    fresh, resumed, stuck, again = watch(), watch(), watch(), watch()
+    for run, marks in ((fresh, (0, 8)), (resumed, (8, 16)), (stuck, (8, 8)), (again, (8, 0, 4))):
+        for mark in marks:
+            run.moved(mark + 2)
+            run.kept(mark)
+    assert (fresh.progressed, resumed.progressed) == (True, True)
+    assert (stuck.progressed, again.progressed, watch().progressed) == (False, False, False)
