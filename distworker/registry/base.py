@@ -55,13 +55,19 @@ BodyFactory: TypeAlias = Callable[[int], Body]
 
 @dataclass(frozen=True, slots=True)
 class UploadSession:
-    """An open upload. `location` is a capability: it is never logged and never stored outside the step.
+    """An open upload. `location` is a capability: it is never logged, and lies elsewhere only encrypted.
     `min_chunk`: bytes that every chunk but the last must have (OCI-Chunk-Min-Length), 0 if nothing was said.
+    `begun`: an earlier run opened it and may have sent something.
     """
 
     repository: str
     location: str = field(repr=False)
     min_chunk: int = 0
+    begun: bool = False
+
+
+#: Told of every session that is opened and of each step it takes, with the bytes that it then holds for sure.
+SessionNotes: TypeAlias = Callable[[UploadSession, int], None]
 
 
 class Registry(Protocol):
@@ -138,8 +144,12 @@ class Registry(Protocol):
         size: int,
         body: BodyFactory,
         session: UploadSession | None = None,
+        notes: SessionNotes | None = None,
     ) -> None:
-        """Send the blob, through `session` if given; returns once the registry holds it under its digest."""
+        """Send the blob, through `session` if given; returns once the registry holds it under its digest. One
+        that was `begun` is gone on with where the registry's way of sending allows, else cancelled. A run
+        that is stopped (Lost, Draining) leaves a session that can be gone on with, any other end none.
+        """
         ...
 
     def cancel_upload(self, session: UploadSession) -> None:

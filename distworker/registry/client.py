@@ -16,7 +16,7 @@ from distworker.digest import Digest, Hasher
 from distworker.manifest import Descriptor, Manifest
 from distworker.registry import blobs, deletes, external, foreseen, manifests, mount, sessions, uploads
 from distworker.registry import ping as pinging
-from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, UploadSession
+from distworker.registry.base import BlobRead, BodyFactory, ManifestHead, SessionNotes, UploadSession
 from distworker.registry.budget import Budget
 from distworker.registry.endpoint import Endpoint
 from distworker.registry.http import HTTP
@@ -149,10 +149,11 @@ class Client:
         size: int,
         body: BodyFactory,
         session: UploadSession | None = None,
+        notes: SessionNotes | None = None,
     ) -> None:
         """Send the blob; returns once the registry holds it."""
         foreseen.check_name(self._at, repository, "start upload")
-        self._uploader.upload(repository, digest, size, body, session)
+        self._uploader.upload(repository, digest, size, body, session, notes)
 
     def cancel_upload(self, session: UploadSession) -> None:
         """Best effort; never raises."""

@@ -23,7 +23,7 @@ from distworker.errors import (
 )
 from distworker.limits import SLEEP_MAX
 from distworker.registry import sessions
-from distworker.registry.base import UploadSession
+from distworker.registry.base import SessionNotes, UploadSession
 from distworker.registry.bodies import Source
 from distworker.registry.call import Reply
 from distworker.registry.commit import send
@@ -39,7 +39,8 @@ _OUT_OF_STEP: Final = "RANGE_INVALID"
 
 
 class Patches:
-    """One session's PATCHes. `chunk`: bytes of one request at most, 0 for everything in one stream."""
+    """One session's PATCHes. `chunk`: bytes of one request at most, 0 for everything in one stream. `held`:
+    what the session has already."""
 
     def __init__(
         self,
@@ -51,6 +52,8 @@ class Patches:
         sleep: Callable[[float], None],
         *,
         chunked: bool,
+        held: int = 0,
+        notes: SessionNotes | None = None,
     ) -> None:
         self.session = session  #: as the newest reply left it
         self.believed = False  #: was a `Range` believed that said less than the reply's status?
@@ -60,7 +63,8 @@ class Patches:
         self._ways = ways
         self._sleep = sleep
         self._chunk = ways.chunk(session.min_chunk) if chunked else 0
-        self._held = 0  # bytes the registry holds, as far as it told
+        self._held = held  # bytes the registry holds, as far as it told
+        self._notes = notes
         self._idle = 0  # failures since the last progress
         self._faults = 0
 
@@ -123,6 +127,8 @@ class Patches:
             self._failed(self._contradiction(stated, end))
         self._idle = 0
         self._held = stated
+        if self._notes and self._chunk:
+            self._notes(self.session, stated)
 
     def _shorten(self, reply: Reply) -> None:
         """One request was too long."""

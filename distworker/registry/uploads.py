@@ -3,20 +3,22 @@
 A session that is lost, a way that is refused and an outcome nobody knows each lead to another turn with a
 fresh session and the body opened anew, at most `SESSIONS_MAX` times for reasons that are not the way. Before
 anything is sent again a HEAD settles whether the registry holds the blob after all. Whatever happens, a
-session that is of no more use is cancelled, and that never hides the first error.
+session that is of no more use is cancelled, and that never hides the first error. One of an earlier run is
+gone on with only between chunks, where the registry says how far it got.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from distworker import stopping
 from distworker.digest import Digest
-from distworker.errors import DigestMismatch, LimitExceeded
+from distworker.errors import DigestMismatch, Draining, LimitExceeded, Lost, TransferError
 from distworker.registry import commit, mount, sessions
-from distworker.registry.base import BodyFactory, UploadSession
+from distworker.registry.base import BodyFactory, SessionNotes, UploadSession
 from distworker.registry.blobs import has_blob
 from distworker.registry.bodies import Source
 from distworker.registry.endpoint import Endpoint
@@ -26,6 +28,8 @@ from distworker.registry.outcomes import Unclear, WayRefused
 from distworker.registry.patches import Patches
 from distworker.registry.waits import SESSIONS_MAX
 from distworker.registry.ways import CHUNKS, WHOLE, Way, Ways
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,6 +44,8 @@ class _Blob:
     tried: set[Way] = field(default_factory=set)
     broke: list[int] = field(default_factory=list)  #: bytes at which whole PUTs broke off
     failures: int = 0
+    notes: SessionNotes | None = None
+    held: int = 0  #: bytes that the session held when it was taken up
     mismatches: int = 0  #: of those, the registry's word that it got other bytes
 
 
@@ -58,6 +64,7 @@ class Uploader:
         size: int,
         body: BodyFactory,
         session: UploadSession | None = None,
+        notes: SessionNotes | None = None,
     ) -> None:
         """Send the blob; return once the registry holds it.
 
@@ -68,12 +75,29 @@ class Uploader:
         """
         self._check_size(repository, digest, size, session)
         with contextlib.closing(Source(body, size)) as source:
-            blob = _Blob(repository, digest, source, self._ways.choose(size), session)
+            blob = _Blob(repository, digest, source, self._ways.choose(size), session, notes=notes)
+            if session is not None and session.begun:
+                self._take_up(blob, session)
             while True:
                 blob.session = blob.session or self._open(blob)
                 if blob.session is None or self._turn(blob, blob.session):
                     return
-                blob.session = None
+                blob.session, blob.held = None, 0
+
+    def _take_up(self, blob: _Blob, session: UploadSession) -> None:
+        """Go on in a session of an earlier run behind what it holds, where that can be known; else drop it.
+        Only between two chunks is it known: what became of a single stream is not."""
+        blob.session = None
+        if blob.way == CHUNKS and self._ways.resumes and not self._ways.stale_range:
+            try:
+                found, held = sessions.ask(self._at, session, blob.digest)
+            except TransferError as error:
+                log.info("an upload session cannot be gone on with: %s", error)
+            else:
+                if held is not None and held <= blob.source.size:
+                    blob.session, blob.held = found, held
+                    return
+        self.cancel(session)
 
     def _check_size(self, repository: str, digest: Digest, size: int, session: UploadSession | None) -> None:
         most = self._at.quirks.blob_max
@@ -94,17 +118,23 @@ class Uploader:
 
     def _turn(self, blob: _Blob, session: UploadSession) -> bool:
         """One session; True when the registry holds the blob, False for another turn."""
-        held = False
+        held = left = False
+        if blob.notes:
+            blob.notes(session, blob.held)
         try:
             self._send(blob, session)
             held = True
+        except (Lost, Draining):
+            # Whoever takes the step next goes on between two chunks, if anybody remembers the session.
+            left = blob.notes is not None and blob.way == CHUNKS and self._ways.resumes
+            raise
         except WayRefused as refusal:
             blob.tried.add(blob.way)
             blob.way = self._ways.instead(blob.way, refusal, blob.source.size, blob.tried)
         except Unclear as unclear:
             held = self._settle(blob, unclear)
         finally:
-            if not held:
+            if not held and not left:
                 self.cancel(blob.session or session)
         return held
 
@@ -118,7 +148,15 @@ class Uploader:
 
     def _patch(self, blob: _Blob, session: UploadSession) -> None:
         patches = Patches(
-            self._at, session, blob.digest, blob.source, self._ways, self._sleep, chunked=blob.way == CHUNKS
+            self._at,
+            session,
+            blob.digest,
+            blob.source,
+            self._ways,
+            self._sleep,
+            chunked=blob.way == CHUNKS,
+            held=blob.held,
+            notes=blob.notes,
         )
         try:
             patches.run()

@@ -39,7 +39,8 @@ from distworker.service.background import Repeat
 from distworker.service.endings import Fail, GiveBack, ending
 from distworker.service.watch import RunWatch, not_ours
 from distworker.state.base import Admitted, Beat, Claim, Ledger, Refusal
-from distworker.steps.base import Answer, Block, Context, Done, Step
+from distworker.state.sessions import MemorySessions
+from distworker.steps.base import Answer, Block, Context, Done, Sessions, Step
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Equipment:
     steps: Mapping[str, Step]
     window: int = 200
     part_size: int = 8 * 1024 * 1024
+    sessions: Sessions = field(default_factory=MemorySessions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,7 @@ class Runner:
             watch=watch,
             window=kit.window,
             part_size=kit.part_size,
+            sessions=kit.sessions,
         )
 
     def _settle(self, claim: Claim, watch: RunWatch, answer: Answer | DistworkerError) -> str:

@@ -37,6 +37,7 @@ from distworker.service.upkeep import Upkeep
 from distworker.settings import DEFAULT, Config, Settings
 from distworker.settings_registry import RegistrySettings
 from distworker.state.address import is_redis, parse_address
+from distworker.steps.base import Sessions
 from distworker.steps.table import STEPS
 
 if TYPE_CHECKING:
@@ -112,7 +113,14 @@ def build_services(config: Config, dispatch: Dispatcher, ring: Callable[[str], N
     settings = config.settings
     ledger, store = build_ledger(settings), build_store(settings)
     registries = build_registries(config, learned=shared_facts(ledger), vault=build_vault(settings, ledger))
-    kit = Equipment(registries, store, STEPS, window=settings.window, part_size=settings.part_size)
+    kit = Equipment(
+        registries,
+        store,
+        STEPS,
+        window=settings.window,
+        part_size=settings.part_size,
+        sessions=build_sessions(settings, ledger),
+    )
     who = presence(config)
     jobs = Jobs(ledger, lambda: store, dispatch, window=settings.window)
     return Services(
@@ -272,8 +280,20 @@ def build_vault(settings: Settings, ledger: RedisLedger) -> RedisVault | None:
     """Where the fleet's workers share tokens; None when they have no secret in common to encrypt with."""
     from distworker.state.vault import RedisVault  # noqa: PLC0415 - see the module text
 
-    secret = settings.token_secret.get_secret_value() or settings.store.secret_key.get_secret_value()
+    secret = _fleet_secret(settings)
     return RedisVault(ledger.redis, secret) if secret else None
+
+
+def build_sessions(settings: Settings, ledger: RedisLedger) -> Sessions:
+    """Where upload sessions are kept; without a secret in common they stay in this process."""
+    from distworker.state.sessions import MemorySessions, RedisSessions  # noqa: PLC0415 - see the module text
+
+    secret = _fleet_secret(settings)
+    return RedisSessions(ledger.redis, secret) if secret else MemorySessions()
+
+
+def _fleet_secret(settings: Settings) -> str:
+    return settings.token_secret.get_secret_value() or settings.store.secret_key.get_secret_value()
 
 
 def build_registries(

@@ -51,6 +51,9 @@ TABLE: Final[dict[str, str]] = {
     "vault_turn": "vl:",  # <mark of a name> string: who fetches it just now; TTL 30 s at most, freed before
     # upkeep (turns.py)
     "turn": "turn:",  # <sweep> hash: whose turn it is, what the last round swept, when it is due; stays
+    # upload sessions that are open at registries (sessions.py)
+    "session": "us:",  # <step> hash: claim → an encrypted session; gone with it, by the sweep, or after a day
+    "sessions": "sessions",  # zset: steps that have one by age; each leaves with its last one, or after a day
     # workers and the ledger itself
     "seen": "w:seen",  # zset: owner → last beat (ms); swept by the reaper
     "slots": "w:slots",  # hash: owner → slots; swept with it

@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 from distworker.blobstore.base import BlobStore
 from distworker.registry.base import Registries
 from distworker.state.base import Change, Claim, StepSpec
+from distworker.state.sessions import KeptSession, MemorySessions
 
 
 class Watch(Protocol):
@@ -59,6 +60,20 @@ class Knowledge(Protocol):
     ) -> tuple[int, Mapping[str, object]]: ...
 
 
+class Sessions(Protocol):
+    """The upload sessions that are open at registries, by step and claim; no method raises. What a run opens
+    it keeps here until it is over: the next run of the step, or a sweep, finds what a killed one left.
+    """
+
+    def keep(self, session: KeptSession) -> None: ...
+
+    def of(self, step: str) -> Sequence[KeptSession]: ...
+
+    def drop(self, step: str, token: str) -> None: ...
+
+    def oldest(self, limit: int) -> Sequence[KeptSession]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """Everything a step may touch. `window` is how many images of a job are expanded at a time."""
@@ -69,6 +84,7 @@ class Context:
     watch: Watch
     window: int = 200
     part_size: int = 8 * 1024 * 1024  #: bytes of one store part
+    sessions: Sessions = field(default_factory=MemorySessions)
 
 
 @dataclass(frozen=True, slots=True)

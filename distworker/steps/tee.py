@@ -24,6 +24,7 @@ from distworker.plan.model import BlobMove, Place
 from distworker.registry.base import Chunk
 from distworker.state.base import Claim
 from distworker.steps.base import Context
+from distworker.steps.opensessions import OpenSessions
 from distworker.steps.threads import run_beside
 from distworker.stopping import Stopper
 
@@ -46,11 +47,12 @@ class Tee:
     """One upload being fed. Use `open`, then `feed` each chunk, `finish`, and `cut` in any case at the
     end."""
 
-    def __init__(self, context: Context, step: str, move: BlobMove, destination: Place) -> None:
+    def __init__(self, context: Context, step: str, token: str, move: BlobMove, destination: Place) -> None:
         self.step = step
         self.destination = destination
         self._context = context
         self._move = move
+        self._opened = OpenSessions(context, step, token, move, destination)
         self._chunks: deque[bytes] = deque()
         self._waiting = 0  #: bytes in `_chunks`
         self._state = _FEEDING
@@ -74,7 +76,7 @@ class Tee:
         )
         if move.destination is None or not same:
             return None
-        tee = cls(context, step, move, move.destination)
+        tee = cls(context, step, claim.token, move, move.destination)
         run_beside(tee._send)
         return tee
 
@@ -152,6 +154,7 @@ class Tee:
         if registry.has_blob(repository, move.digest):
             return False
         session = registry.start_upload(repository)
+        self._opened.note(session, 0)
         done = False
         try:
             registry.upload_blob(repository, move.digest, move.size, _Once(self), session)
@@ -159,6 +162,7 @@ class Tee:
         finally:
             if not done:
                 registry.cancel_upload(session)
+            self._opened.over()
         return True
 
     def _take(self) -> bytes | None:

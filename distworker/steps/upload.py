@@ -14,7 +14,15 @@ from typing import Final
 
 from distworker.blobstore.keys import blob_key
 from distworker.digest import Hasher
-from distworker.errors import BlobUnknown, DigestMismatch, DistworkerError, InvalidRequest, SizeMismatch
+from distworker.errors import (
+    BlobUnknown,
+    DigestMismatch,
+    DistworkerError,
+    Draining,
+    InvalidRequest,
+    Lost,
+    SizeMismatch,
+)
 from distworker.limits import SMALL_BLOB
 from distworker.names import download_id
 from distworker.plan.build import download_spec, slot
@@ -26,6 +34,7 @@ from distworker.registry.base import Chunk, Registry, UploadSession
 from distworker.state.base import Change, Claim
 from distworker.state.texts import size_text
 from distworker.steps.base import Answer, Block, Context, Done
+from distworker.steps.opensessions import OpenSessions
 from distworker.steps.rights import prove_readable
 
 #: Repositories that a large blob is tried to be mounted from.
@@ -41,19 +50,36 @@ def upload(context: Context, claim: Claim) -> Answer:
     move = load_blob(claim.body, claim.job)
     if move.destination is None:
         raise InvalidRequest("body.destination: missing", field="body.destination")
-    place = move.destination
+    opened = OpenSessions(context, claim.id, claim.token, move, move.destination)
+    try:
+        answer = _upload(context, claim, move, move.destination, opened)
+    except (Lost, Draining):
+        raise  # what it left open is for the next run
+    except Exception:
+        opened.over()
+        raise
+    opened.over()
+    return answer
+
+
+def _upload(context: Context, claim: Claim, move: BlobMove, place: Place, opened: OpenSessions) -> Answer:
     registry = context.registries.client(place.host, place.credential)
+    session = opened.left(registry)
     if registry.has_blob(place.repository, move.digest):
+        if session:
+            registry.cancel_upload(session)
         return _done(move, place, "already there", _saved(claim, move, "saved_present"))
-    session, near = None, _near(context, claim, move, place)
+    # A session that an earlier run left was opened after the mounts were tried.
+    near = _near(context, claim, move, place) if session is None else []
     if near:
         session = registry.mount_blob(place.repository, move.digest, near)
         if session is None:
             text = f"mounted from {' or '.join(near)}"
             return _done(move, place, text, _saved(claim, move, "saved_mounted"))
+        opened.note(session, 0)
     if not in_store(context.store, move.tenant, move.digest, move.size):
         return _without(registry, session, move)
-    return _send(context, claim, move, registry, session)
+    return _send(context, claim, move, registry, session, opened)
 
 
 def _near(context: Context, claim: Claim, move: BlobMove, place: Place) -> list[str]:
@@ -109,7 +135,12 @@ class StoredBody:
 
 
 def _send(
-    context: Context, claim: Claim, move: BlobMove, registry: Registry, session: UploadSession | None
+    context: Context,
+    claim: Claim,
+    move: BlobMove,
+    registry: Registry,
+    session: UploadSession | None,
+    opened: OpenSessions,
 ) -> Answer:
     place = move.destination or move.source
     try:
@@ -125,6 +156,7 @@ def _send(
             move.size,
             lambda offset: StoredBody(context, move, offset),
             session,
+            opened.note,
         )
     except (BlobUnknown, DigestMismatch, SizeMismatch):
         if _usable(context, move):

@@ -32,7 +32,7 @@ from distworker.errors import (
 from distworker.manifest import Descriptor, Manifest, parse_manifest
 from distworker.plan.codec import dump_request
 from distworker.plan.model import JobRequest, Pair, Place
-from distworker.registry.base import BodyFactory, ManifestHead, UploadSession
+from distworker.registry.base import BodyFactory, ManifestHead, SessionNotes, UploadSession
 from distworker.state.base import Change, Claim, StepSpec
 from distworker.state.memory import MemoryLedger
 from distworker.steps.base import Answer, Block, Context, Done
@@ -227,6 +227,7 @@ class FakeRegistry:
         size: int,
         body: BodyFactory,
         session: UploadSession | None = None,
+        notes: SessionNotes | None = None,
     ) -> None:
         with self.site.call("upload_blob", repository, digest):
             if repository in self.site.hidden.get(self.credential, ()):

@@ -7,7 +7,8 @@ import logging
 import pytest
 
 from distworker.state.connection import Connection
-from distworker.state.vault import AWAY, RedisVault
+from distworker.state.sealed import AWAY
+from distworker.state.vault import RedisVault
 
 SECRET = "SECRET-of-the-fleet"
 
