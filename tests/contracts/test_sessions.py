@@ -1,4 +1,4 @@
-"""Upload sessions that outlive their run, in memory and in a real Redis, which sees nothing that is secret."""
+"""Upload sessions that outlive their run, in memory and in a real Redis, which sees nothing secret."""
 
 from __future__ import annotations
 
