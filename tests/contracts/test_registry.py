@@ -24,6 +24,7 @@ from distworker.digest import Digest
 from distworker.errors import (
     BlobUnknown,
     Denied,
+    Draining,
     ManifestUnknown,
     RedirectRefused,
     RepositoryUnknown,
@@ -32,7 +33,7 @@ from distworker.errors import (
 )
 from distworker.manifest import Manifest, parse_manifest
 from distworker.mediatypes import OCI_INDEX, OCI_MANIFEST
-from distworker.registry.base import Registry
+from distworker.registry.base import Registry, UploadSession
 from distworker.registry.pool import RegistryPool
 from distworker.registry.profiles import HostProfile, UploadMode
 from tests.contracts.registry_kit import (
@@ -373,3 +374,33 @@ def test_a_large_blob_streams_both_ways_in_little_memory(
     assert received == len(body)
     assert blob.verified.digest == digest
     assert peak < 16 * MIB
+
+
+@pytest.mark.parametrize("connect", kinds(lambda kind: not kind.s3), indirect=True)
+def test_a_chunked_upload_of_a_stopped_run_ends_well(connect: Connect, repo: str) -> None:
+    """Stopped inside a chunk, distribution's session may be dead or not: either way the blob is whole."""
+    registry = connect(mode="chunked")
+    data = random.Random(repo).randbytes(5 * MIB // 2)
+    noted: list[UploadSession] = []
+    digest = Digest.of(data)
+
+    def stopping(offset: int) -> One:
+        return Stopped(data[offset:], 2 * MIB + 1000 - offset)
+
+    with pytest.raises(Draining):
+        registry.upload_blob(repo, digest, len(data), stopping, None, lambda one, _: noted.append(one))
+    left = replace(noted[-1], begun=True)
+    registry.upload_blob(repo, digest, len(data), lambda offset: One(data[offset:]), left)
+    assert read(registry, repo, digest, len(data)) == data
+
+
+class Stopped(One):
+    """A body whose run is stopped after some bytes."""
+
+    def __init__(self, data: bytes, count: int) -> None:
+        super().__init__(data)
+        self.count = count
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.data[: self.count]
+        raise Draining("this worker is stopping")
