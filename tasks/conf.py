@@ -81,7 +81,7 @@ def celery_settings(broker: Broker, concurrency: int) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         # Flower shows tasks from events; they leave in batches (`tasks/events.py`).
         "worker_send_task_events": True,
-        "worker_consumer": "tasks.events:PatientConsumer",
+        "worker_consumer": "tasks.consumer:PatientConsumer",
         # Producers need not announce: the worker tells of a message when it receives it.
         "task_send_sent_event": False,
         # Logging is `distworker.logs`, with its redaction; Celery must not put handlers beside it.

@@ -9,17 +9,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from celery.bootsteps import StartStopStep
-from celery.worker.consumer import Consumer
 
 #: Seconds between two batches, unless 24 events are waiting (Celery's limit).
 BATCH_SECONDS = 0.5
-
-
-class PatientConsumer(Consumer):
-    """Celery's consumer, which does not send events at once."""
-
-    def on_send_event_buffered(self) -> None:
-        """`EventBatches` sends it."""
 
 
 class EventBatches(StartStopStep):

@@ -10,7 +10,8 @@ from typing import Any
 from deploy.demo.processes import clean_environment
 from deploy.demo.swift import ROOT
 from tasks.app import app
-from tasks.events import BATCH_SECONDS, EventBatches, PatientConsumer
+from tasks.consumer import PatientConsumer
+from tasks.events import BATCH_SECONDS, EventBatches
 
 PROBE = """
 import sys, runpy
