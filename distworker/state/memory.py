@@ -43,7 +43,6 @@ class MemoryLedger(MemoryAdmission, MemoryEnds, MemoryJobs, MemoryOrigins, Memor
         self._lock = threading.RLock()
         self._graph = Graph(self.rules, clock)
         self._caps = {}
-        self._stopped = set()
         self.memory_full = False
         self._pauses = {}
         self._answers = {}

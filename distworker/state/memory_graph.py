@@ -49,6 +49,7 @@ class Graph:
         self.deadlines: list[tuple[float, str]] = []
         self.flying: dict[str, bool] = {}  #: queued and running steps; True for layers
         self.layers_flying = 0
+        self.stopped: set[str] = set()  #: origins an operator paused
         self.use: dict[str, set[str]] = {}
         self._count = 0
 
@@ -314,8 +315,15 @@ class Graph:
         if job.stop or (job.total is not None and job.cursor >= job.total):
             if not job.images:
                 self.close_job(job)
-        elif job.total is not None and len(job.images) * 2 <= (job.window or self.rules.window):
-            self.create(job.first)
+        elif job.total is not None:
+            window, images = job.window or self.rules.window, len(job.images)
+            if images <= self.rules.spread * window and (images - self.held_up(job)) * 2 <= window:
+                self.create(job.first)
+
+    def held_up(self, job: Job) -> int:
+        """Open images that stand still because an operator paused their destination."""
+        publishes = (self.steps[names.publish_id(image)] for image in job.images) if self.stopped else ()
+        return sum(step.spec.origin in self.stopped for step in publishes)
 
     def close_job(self, job: Job) -> None:
         if job.state == CANCELLING:

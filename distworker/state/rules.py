@@ -46,6 +46,7 @@ class Rules:
         70  #: percent of maxmemory; above it nothing is expanded or planned, what is planned goes on
     )
     full: float = 10.0  #: so long the reaper's finding holds that the server is above it
+    spread: int = 10  #: windows of a job that may be open when all but one are of paused destinations
     window: int = 200  #: images of a job expanded at a time when its expand body names no `window`
 
     @property

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from distworker.state.base import Beat, StepSpec
 from distworker.state.ledger import RedisLedger
-from tests.contracts.ledger_world import OWNER, SIZE, World, download, expand, upload
+from tests.contracts.ledger_world import OWNER, SIZE, World, download, expand, plan, publish, upload
 
 
 def paused(world: World, job: str = "J") -> bool:
@@ -174,6 +176,41 @@ def test_a_paused_origin_blocks_itself_and_nothing_else(world: World) -> None:
     assert not world.ledger.resume_origin("dst"), "there is no pause any more"
     assert world.ledger.paused_origins() == []
     assert {"m:J-2", "u:J0@dst", "u:J1@dst"} <= set(world.pump())
+
+
+def images_for(origin: str, *images: str) -> tuple[StepSpec, ...]:
+    """New images for that destination; their plans need no origin."""
+    return tuple(
+        replace(spec, origin=origin if spec.id.startswith("m:") else "")
+        for image in images
+        for spec in (plan(image), publish(image))
+    )
+
+
+def test_a_paused_destination_leaves_its_job_s_window_to_the_others(world: World) -> None:
+    """Its images stay open; those for another destination are expanded as if they were not there."""
+    world.ledger.open_job("J", {}, expand(window=2))
+    world.finish("j:J", spawn=images_for("dst", "J-1", "J-2"), total=6, cursor=2)
+    world.run_all_but("m")
+    assert world.pump() == []
+    world.ledger.pause_origin("dst")
+    world.finish("j:J", spawn=images_for("two", "J-3", "J-4"), total=6, cursor=4)
+    world.run_all_but("m")
+    assert {"m:J-3", "m:J-4"} <= set(world.inbox)
+    world.done(world.claim("m:J-3"))
+    assert world.pump() == ["j:J"]
+
+
+def test_paused_destinations_do_not_open_a_whole_job(world: World) -> None:
+    """The images that stand still are bounded as well."""
+    world.ledger.pause_origin("dst")
+    world.ledger.open_job("J", {}, expand(window=1))
+    count = 0
+    while "j:J" in world.pump() or "j:J" in world.inbox:
+        count += 1
+        world.done(world.claim("j:J"), spawn=images_for("dst", f"J-{count}"), total=99, cursor=count)
+        world.run_all_but("mj")
+    assert count == world.rules.spread + 1
 
 
 def test_no_tee_into_an_origin_that_an_operator_paused(world: World) -> None:

@@ -4,7 +4,7 @@
 --          fly_control fly_layers due
 --
 -- A job hash: v st(ate) rec(ord) first (packed spec) made closed total cursor stop err win(dow) c:<counter>
---             pz 1: paused by an operator
+--             pz 1: paused by an operator   w:<origin> open images by destination
 
 local create, subscribe, settle, advance, leave, rehome, pass_on, drop, deliver, fail, close_image, room
 
@@ -47,7 +47,9 @@ create = function(id, spec, subscriber)
   records[id] = r
   local k = kind(id)
   if k == 'm' and redis.call('EXISTS', key('job', spec.j)) == 1 then
-    redis.call('SADD', key('images', spec.j), string.sub(id, 3))
+    if redis.call('SADD', key('images', spec.j), string.sub(id, 3)) == 1 then
+      redis.call('HINCRBY', key('job', spec.j), 'w:' .. (spec.o or ''), 1)
+    end
   end
   r.h = subscriber
   if not ROOT[k] then
@@ -193,6 +195,7 @@ close_image = function(image, state, outcome, err)
   if state == 'failed' or state == 'cancelled' then
     for _, part in ipairs(body_of(own)) do entry[#entry + 1] = part end
   end
+  if m then redis.call('HINCRBY', key('job', job), 'w:' .. (m.p.o or ''), -1) end
   redis.call('RPUSH', key('outcomes', job), cjson.encode(entry))
   count(job, state, 1)
   local waiters = m and subscribers(m) or {}
@@ -221,6 +224,15 @@ local function close_job(job, j)
   if redis.call('SCARD', key('open')) == 0 then redis.call('PEXPIRE', key('jobs'), R.keep) end
 end
 
+-- open images that stand still because an operator paused their destination
+local function held_up(job)
+  local held = 0
+  for _, origin in ipairs(redis.call('SMEMBERS', key('stopped'))) do
+    held = held + tonumber(redis.call('HGET', key('job', job), 'w:' .. origin) or '0')
+  end
+  return held
+end
+
 -- expand the next images when there is room for them; close the job when nothing is left
 room = function(job)
   local j = redis.call('HMGET', key('job', job), 'st', 'total', 'cursor', 'stop', 'err', 'win', 'first')
@@ -228,7 +240,7 @@ room = function(job)
   local open = redis.call('SCARD', key('images', job))
   if j[4] or (j[2] and tonumber(j[3] or '0') >= tonumber(j[2])) then
     if open == 0 then close_job(job, j) end
-  elseif j[2] and open * 2 <= tonumber(j[6]) then
+  elseif j[2] and open <= R.spread * tonumber(j[6]) and (open - held_up(job)) * 2 <= tonumber(j[6]) then
     create('j:' .. job, cmsgpack.unpack(j[7]))
   end
 end
