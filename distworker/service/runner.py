@@ -207,6 +207,8 @@ class Runner:
     def _settle(self, claim: Claim, watch: RunWatch, answer: Answer | DistworkerError) -> str:
         """Tell the ledger how the run ended."""
         tell = self._ledger
+        if watch.handed_over:  # the ledger would repeat what it answered to that
+            return self._said(_SUPERSEDED)
         if isinstance(answer, Done):
             held = self._insist(lambda: tell.done(claim.id, claim.token, answer.change), watch)
             return self._said(answer.text) if held else self._said(_SUPERSEDED)
@@ -251,15 +253,21 @@ class Runner:
         """One sign of life for all running steps; stops those that the ledger says are lost, and those that
         are over their time (`watch.py`)."""
         with self._lock:
-            running = list(self._active.values())
+            active = list(self._active.values())
         now = self._clock()
-        running = [watch for watch in running if not watch.overdue(now)]
+        late = [watch for watch in active if watch.overdue(now)]
+        running = [watch for watch in active if watch not in late]
         runs = Counter(watch.id for watch in running)
         lost = self._sign(running)
         for watch in running:
             # The answer names steps. A run that slept through its lease may stand beside the one after it.
             if watch.id in lost and (runs[watch.id] == 1 or not self._holds(watch)):
                 watch.stop(not_ours())
+        for watch in late:
+            if watch.draining and not watch.handed_over:
+                self._ledger.release(watch.id, watch.token)
+                watch.handed_over = True
+                log.warning("%s is given back although its run has not ended yet", watch.id)
 
     def _holds(self, watch: RunWatch) -> bool:
         """Ask the ledger now, for this run alone."""

@@ -5,7 +5,8 @@ says the other. A stop also ends what the step waits for (`distworker/stopping.p
 
 No run lasts for ever. Each wait inside has a bound of its own; the watch is the bound of all of them
 together: a run that gives no sign for a quarter of an hour, or is far slower than any line that could carry
-images, is stopped with `timeout`. One that does not even end then (a disk that hangs) loses its lease.
+images, is stopped with `timeout`. One that does not even end then (a disk that hangs) loses its lease; if
+its worker stops, its step is given back over its head. What it does later is refused, like a frozen worker's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from distworker.errors import Cancelled, Interrupted, Lost, RequestTimeout
+from distworker.errors import Cancelled, Draining, Interrupted, Lost, RequestTimeout
 from distworker.stopping import Stopper
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ RUN_SECONDS: Final = 86_400.0
 RUN_SECONDS_PER_BYTE: Final = 1 / (50 << 10)
 #: Seconds between a stop and the end of the run. What is shielded from the stop is over by then.
 ENDING_SECONDS: Final = 600.0
+#: The same when the worker stops: a store that is silent just then holds a run for minutes, and others wait.
+HANDOVER_SECONDS: Final = 8.0
 
 
 class RunWatch(Stopper):
@@ -39,6 +42,7 @@ class RunWatch(Stopper):
         self.bytes = 0
         self._durable = 0
         self._durable_before: int | None = None
+        self.handed_over = False
         self._holds = holds
         self._begun: float | None = None
         self._stopped: float | None = None
@@ -65,15 +69,22 @@ class RunWatch(Stopper):
         """Whether the ledger said that this run no longer holds the step."""
         return isinstance(self.reason, (Lost, Cancelled))
 
+    @property
+    def draining(self) -> bool:
+        """Whether it was stopped because its worker stops: then its step may be given back for it."""
+        return isinstance(self.reason, Draining)
+
     def overdue(self, now: float) -> bool:
         """Look at the run every few seconds, by any clock: stops it when its time is over. True: it did not
-        end long after it was stopped, so nobody should keep its lease."""
+        end long after it was stopped, so nobody should keep its lease (see `draining`)."""
         self._look(now)
         if self.reason is None:
             return False
         if self._stopped is None:
             self._stopped = now
         late = now - self._stopped
+        if self.draining:
+            return late > HANDOVER_SECONDS
         if late > ENDING_SECONDS:
             log.error(
                 "%s was stopped %.0f s ago and did not end; its lease is left to run out", self.id, late

@@ -30,6 +30,7 @@ from distworker.service.runner import (
     Runner,
     StepFailed,
 )
+from distworker.service.watch import HANDOVER_SECONDS
 from distworker.state.base import Admitted, Change, Claim, StepSpec
 from distworker.state.client import SOCKET_TIMEOUT
 from distworker.state.memory import MemoryLedger
@@ -422,3 +423,25 @@ def test_what_a_hung_up_connection_raises_is_told_as_the_stop() -> None:
 
     bench = Bench(work)
     assert "this worker is stopping" in bench.runner.run("j:a")
+
+
+def test_a_run_that_does_not_end_when_its_worker_stops_is_given_back_over_its_head() -> None:
+    """Another worker goes on at once; what the run says in the end is refused."""
+
+    def work(context: Context, claim: Claim) -> Answer:
+        bench.runner.drain()
+        bench.runner.beat()
+        assert bench.ledger.pump() == [], "it has a moment to end by itself"
+        bench.clock.now += HANDOVER_SECONDS + 1
+        bench.runner.beat()
+        bench.ledger.beat("other", 4, {}, [])
+        assert [step.id for step in bench.ledger.pump()] == ["j:a"]
+        taken = bench.ledger.claim("j:a", "another", "other")
+        assert isinstance(taken, Claim)
+        assert taken.attempt == 1
+        bench.runner.beat()
+        return Done("done", Change(total=0, cursor=0))
+
+    bench = Bench(work)
+    assert bench.runner.run("j:a").startswith("superseded: ")
+    assert bench.ledger.done("j:a", "another", Change(total=0, cursor=0)), "the other one holds it"

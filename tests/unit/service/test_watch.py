@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distworker.errors import Draining, RequestTimeout
+from distworker.errors import RequestTimeout
 from distworker.service.watch import (
     ENDING_SECONDS,
     IDLE_SECONDS,
@@ -53,7 +53,7 @@ def test_a_run_that_cannot_be_stopped_loses_its_lease() -> None:
     """Its thread hangs in a disk, say: somebody else gets the step."""
     run = watch()
     run.overdue(0)
-    run.stop(Draining("this worker is stopping"))
+    run.stop(RequestTimeout("nothing moved"))
     assert not run.overdue(BEAT)
     assert not run.overdue(ENDING_SECONDS)
     assert run.overdue(ENDING_SECONDS + 2 * BEAT)
