@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,10 +13,9 @@ from distworker.cli import options, report, upkeep, work
 from distworker.cli.follow import follow, interruptible
 from distworker.cli.pause import origin_record, resume_of
 from distworker.cli.start import left
-from distworker.state.base import FAILED, JobView
+from distworker.state.base import FAILED, JobView, WorkerView
 
 if TYPE_CHECKING:
-    from distworker.service.jobs import Jobs
     from distworker.state.turns import TurnView
 
 #: Failures shown to a person; `--json` gives all of them.
@@ -48,12 +48,14 @@ def command(job: str | None, follow_it: bool, limit: int, as_json: bool) -> int:
     with interruptible(), work.fleet(work.settings(options.current())) as jobs:
         if not job:
             return _list(jobs.recent(limit), jobs.upkeep(), jobs.paused_origins(), as_json)
+        view, outcomes = jobs.find(job)
         if not follow_it:
-            return _one(jobs, job, as_json)
+            return _one(view, outcomes, as_json)
         from distworker.cli import render  # noqa: PLC0415 - rich is needed here only
 
+        watched = Ended(view, outcomes) if report.is_over(view) else jobs
         try:
-            return follow(jobs, job, render.choose(as_json))
+            return follow(watched, job, render.choose(as_json))
         except KeyboardInterrupt:
             click.echo(left(job), err=True)
             return report.INTERRUPTED
@@ -100,12 +102,28 @@ def _row(view: JobView) -> tuple[str, ...]:
     )
 
 
-def _one(jobs: Jobs, job: str, as_json: bool) -> int:
-    view, outcomes = jobs.find(job)
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that is over, as something to watch: Redis may have forgotten it."""
+
+    it: JobView
+    closed: Iterator[Mapping[str, Any]]
+
+    def view(self, job: str) -> JobView:
+        return self.it
+
+    def outcomes(self, job: str, start: int = 0) -> Iterator[Mapping[str, Any]]:
+        return self.closed
+
+    def workers(self) -> Sequence[WorkerView]:
+        return ()
+
+
+def _one(view: JobView, outcomes: Iterator[Mapping[str, Any]], as_json: bool) -> int:
     if as_json:
         _event("job", {**report.job_record(view), "running": report.running_records(view)})
         for outcome in outcomes:
-            _event("image", report.image_record(job, outcome))
+            _event("image", report.image_record(view.id, outcome))
         return report.OK
     failures = [outcome for outcome in outcomes if outcome.get("state") == FAILED]
     for line in report.final_lines(view, failures[:FAILURES_SHOWN]):

@@ -59,6 +59,11 @@ class Folder:
         return CLOSED_FILE in self.names
 
     @property
+    def ended(self) -> bool:
+        """It is over, or somebody stopped it."""
+        return self.over or self.cancelled
+
+    @property
     def cancelled(self) -> bool:
         """It was stopped by somebody."""
         return CANCELLED_FILE in self.names

@@ -128,8 +128,8 @@ class Jobs:
         Raises:
             InvalidRequest: more than one job can hold.
             ConfigInvalid: the settings name no store.
-            StateUnavailable, StoreUnavailable, StoreFull: nothing was started; asking again with the same id
-            is safe.
+            StateUnavailable, StoreUnavailable, StoreFull: asking again with the same id is safe. Where the
+            store has the request already, the sweep for lost jobs starts it too.
         """
         if self._ledger.job(request.id) is not None:
             return False
@@ -279,12 +279,13 @@ class Jobs:
         return Retried(new, len(pairs), what.left_out, joined=False)
 
     def _retry_id(self, store: BlobStore, job: str) -> tuple[str, bool]:
-        """The next free id of a retry; or the one that is running, and True."""
+        """The next free id of a retry; or the one that is running, and True. One that is only in the store
+        and not over is free: its sender died before the ledger heard of it, or the ledger lost it."""
         for candidate in retrying.ids(job):
             view = self._ledger.job(candidate)
-            if view is not None and is_open(view) and candidate != job:
+            if view is not None and is_open(view):
                 return candidate, True
-            if view is None and not folder(store, self._tenant, candidate).asked:
+            if view is None and not folder(store, self._tenant, candidate).ended:
                 return candidate, False
         raise AssertionError("ids of retries have no end")
 

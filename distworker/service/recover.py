@@ -124,10 +124,10 @@ class Recovery:
         for name in sorted(found.names):
             if name.startswith(REPORT):  # of an end that was not recorded to its own end
                 self._store.delete(job_key(self._tenant, found.job, name))
-        if not self._ledger.open_job(request.id, job_record(request), first_step(request, self._window)):
+        first = first_step(request, self._window)
+        if not self._ledger.open_job(request.id, job_record(request), first, paused=found.paused):
             return Looked(found.job, KNOWN, "was opened by somebody else just now")
         if found.paused:
-            self._ledger.pause_job(request.id)
             how += "; it is paused, as it was"
         return Looked(found.job, OPENED, f"opened again, {how}", found.paused)
 

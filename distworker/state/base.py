@@ -193,8 +193,9 @@ class Ledger(Protocol):
     """The operations; see the module text for what all of them promise."""
 
     # jobs
-    def open_job(self, job: str, record: Mapping[str, Any], first: StepSpec) -> bool:
-        """Record a job and its expand step; False when that id is known already (nothing is changed)."""
+    def open_job(self, job: str, record: Mapping[str, Any], first: StepSpec, *, paused: bool = False) -> bool:
+        """Record a job and its expand step, held from the start when `paused`; False when that id is known
+        already (nothing is changed)."""
         ...
 
     def job(self, job: str) -> JobView | None:

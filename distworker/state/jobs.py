@@ -19,11 +19,10 @@ class Jobs:
 
     _redis: Connection
 
-    def open_job(self, job: str, record: Mapping[str, Any], first: StepSpec) -> bool:
+    def open_job(self, job: str, record: Mapping[str, Any], first: StepSpec, *, paused: bool = False) -> bool:
         window = int(first.body.get("window") or self._redis.rules.window)
-        return bool(
-            self._redis.run("open", job, wire.text(dict(record)), wire.text(wire.spec(first)), window)
-        )
+        spec = wire.text(wire.spec(first))
+        return bool(self._redis.run("open", job, wire.text(dict(record)), spec, window, int(paused)))
 
     def job(self, job: str) -> JobView | None:
         answer = self._redis.run("job", job)

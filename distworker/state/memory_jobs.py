@@ -24,13 +24,13 @@ class MemoryJobs:
     _lock: threading.RLock
     _graph: Graph
 
-    def open_job(self, job: str, record: Mapping[str, Any], first: StepSpec) -> bool:
+    def open_job(self, job: str, record: Mapping[str, Any], first: StepSpec, *, paused: bool = False) -> bool:
         with self._lock:
             self._forget_old_jobs()
             if job in self._graph.jobs:
                 return False
             number = self._graph.next_number()
-            self._graph.jobs[job] = Job(job, dict(record), first, self._now(), number)
+            self._graph.jobs[job] = Job(job, dict(record), first, self._now(), number, paused=paused)
             self._graph.create(first)
             return True
 

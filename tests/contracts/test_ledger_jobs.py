@@ -22,6 +22,16 @@ def test_a_job_is_opened_once(world: World) -> None:
     assert world.pump() == ["j:J"]
 
 
+def test_a_job_may_be_opened_held(world: World) -> None:
+    """Nothing of it is admitted, not for an instant, until it is resumed."""
+    assert world.ledger.open_job("J", {}, expand(), paused=True)
+    view = world.ledger.job("J")
+    assert view is not None
+    assert (view.paused, world.pump()) == (True, [])
+    assert world.ledger.resume_job("J")
+    assert world.pump() == ["j:J"]
+
+
 def test_an_unknown_job_has_no_view(world: World) -> None:
     """Asking is never an error."""
     assert world.ledger.job("nope") is None

@@ -168,4 +168,6 @@ class Fleet:
             host: {name: replace(repository) for name, repository in site.repositories.items()}
             for host, site in self.sites.items()
         }
-        return {"jobs": jobs, "outcomes": outcomes, "store": dict(self._objects), "sites": sites}
+        # A list that was drawn carries its run's token; which images it has, the outcomes say.
+        store = {key: data for key, data in self._objects.items() if "/list" not in key}
+        return {"jobs": jobs, "outcomes": outcomes, "store": store, "sites": sites}

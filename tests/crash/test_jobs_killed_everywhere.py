@@ -29,6 +29,7 @@ INDEX = index(
 )
 LITTLE = image(SMALL, layer("tiny", 100), layer("mini", 50), config=b'{"l":1}')
 AT_SOURCE, AT_TARGET = registry_place("src.example", "app", "1"), registry_place("dst.example", "app")
+ALL_TAGS = registry_place("src.example", "app")
 INTO_THE_STORE = (Pair(AT_SOURCE, store_place("src.example", "app")),)
 
 
@@ -88,6 +89,7 @@ CASES = {
     "shared layers, no mounts": Case(
         two_repositories, (Pair(AT_SOURCE, AT_TARGET), OTHER), refuse_mounts=True
     ),
+    "all tags": Case(over_an_old_one(LITTLE), (Pair(ALL_TAGS, AT_TARGET, all_tags=True),)),
     "into the store": Case(an_old_one_in_the_store, INTO_THE_STORE),
     "out of the store": Case(pulled, (Pair(store_place("src.example", "app", "1"), AT_TARGET),)),
 }
