@@ -168,6 +168,8 @@ class Fleet:
             host: {name: replace(repository) for name, repository in site.repositories.items()}
             for host, site in self.sites.items()
         }
-        # A list that was drawn carries its run's token; which images it has, the outcomes say.
-        store = {key: data for key, data in self._objects.items() if "/list" not in key}
+        # A list that was drawn carries its run's token, and the outcomes say which images it has; a dead
+        # writer's intent stays until it runs out.
+        own = ("/list", "/care/")
+        store = {key: data for key, data in self._objects.items() if not any(part in key for part in own)}
         return {"jobs": jobs, "outcomes": outcomes, "store": store, "sites": sites}
