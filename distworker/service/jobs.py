@@ -322,10 +322,10 @@ class Jobs:
         try:
             kept = self._ledger.settle()
         except StateUnavailable as error:
-            log.warning("Redis did not say that it has this on its disk (%s); %s", error, otherwise)
+            log.warning("Redis did not confirm that this outlives a crash (%s); %s", error, otherwise)
             return
         if not kept:
-            log.warning("Redis has not put this on its disk yet; should it lose that, %s", otherwise)
+            log.warning("Redis did not confirm that this outlives a crash; should it be lost, %s", otherwise)
 
     def _ring(self) -> None:
         """Hand the first step out now. The job is recorded: if this fails, the workers' pumps do it."""

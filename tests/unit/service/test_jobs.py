@@ -242,7 +242,7 @@ def test_what_redis_may_still_lose_is_not_acknowledged_in_silence(
     assert "`distworker status job-1`" in caplog.text
 
 
-def test_an_acknowledged_job_says_nothing_of_the_disk(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_acknowledged_job_says_nothing_of_crashes(caplog: pytest.LogCaptureFixture) -> None:
     """The ordinary case."""
     Office().jobs.submit(PAYLOAD)
     assert not caplog.records

@@ -201,3 +201,19 @@ def test_a_producer_without_a_store_setting_can_watch_and_cancel() -> None:
             client.jobs.view("20261123-7f3kq2xm")
         with pytest.raises(StateUnavailable):
             client.jobs.cancel("20261123-7f3kq2xm")
+
+
+def test_servers_of_our_own_are_known_however_their_url_is_spelled() -> None:
+    """Nothing that a registry says may lead a worker to them: every Sentinel, the broker, the store."""
+    settings = Settings(
+        redis_url="sentinel://u:p@s1,s2:7/1?master=m",
+        broker_url="amqp://u:p@rabbit.example//",
+        store=StoreSettings(bucket="b", endpoint="https://s3.example"),
+    )
+    assert wiring.own_servers(settings) == {
+        ("s1", 26379),
+        ("s2", 7),
+        ("rabbit.example", 5672),
+        ("s3.example", 443),
+    }
+    assert ("localhost", 6379) in wiring.own_servers(Settings(redis_url="redis://localhost/1"))

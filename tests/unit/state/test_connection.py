@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -121,3 +122,25 @@ def test_scripts_are_sent_again_to_a_server_that_forgot_them(redis_url: str) -> 
     ledger.redis.client.script_flush()
     assert list(ledger.pump()) == []
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ([1, 0], True),
+        ([0, 0], False),
+        (1, True),
+        (0, False),
+        (redis.ResponseError("unknown command 'WAITAOF', with args beginning with: '1'"), True),
+        (exceptions.NoPermissionError("this user has no permissions to run the 'waitaof' command"), True),
+    ],
+)
+def test_a_server_that_cannot_tell_what_is_on_disk_is_believed(answer: Any, kept: bool) -> None:
+    """Servers before Redis 7.2 are; those that can tell are heard: files that have it, or replicas."""
+    assert Connection(URL)._kept(answer) is kept
+
+
+def test_trouble_while_the_disk_is_asked_is_no_confirmation() -> None:
+    """The primary became a replica meanwhile, for example."""
+    with pytest.raises(redis.ResponseError):
+        Connection(URL)._kept(redis.ResponseError("UNBLOCKED force unblock from blocking operation"))
