@@ -51,6 +51,7 @@ class Call:
     timeout: float = field(default_factory=lambda: READ_TIMEOUT)
     anonymous: bool = False
     once: bool = False  #: never retried in place
+    fenced: bool = False  #: others see its effect: the run must hold its step still, whenever it is sent
     authorization: str | None = field(default=None, repr=False)
     fresh: bool = False  #: on a connection of its own, since the last one may have been tampered with
 

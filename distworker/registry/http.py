@@ -298,7 +298,7 @@ class HTTP:
             headers["Content-Length"] = str(length)
         prepared = _prepare(call.method, url, headers, body if length else None)
         fault: BaseException
-        stopping.check()
+        (stopping.fence if call.fenced else stopping.check)()
         if call.fresh:
             self._dialer.adapter().close()
         try:

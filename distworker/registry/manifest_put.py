@@ -88,6 +88,7 @@ class Publisher:
             scopes=(scopes.push(repository),),
             headers={"Content-Type": manifest.media_type},
             body=manifest.raw,
+            fenced=":" not in reference,  # a tag, and there are pauses between its tries
         )
         return self._at.http.send(call)
 

@@ -146,8 +146,8 @@ class Subjects:
             scopes=(scopes.push(repository),),
             headers=headers,
             body=raw,
+            fenced=True,  # the list may have been read long ago, by a worker that was frozen since
         )
-        stopping.fence()  # the list may have been read long ago, by a worker that was frozen since
         with self._at.http.send(call) as reply:
             if reply.status in TAKEN:
                 return True
