@@ -101,6 +101,11 @@ def partial_key(key: str) -> str:
     return f"{tenant}/staging/partial/{rest}"
 
 
+def staged_prefix(tenant: str) -> str:
+    """Above everything that is not finished yet."""
+    return f"{_plain('tenant', tenant)}/staging/"
+
+
 def staging_prefix(tenant: str, token: str) -> str:
     """Above everything that belongs to one claim token."""
     return f"{_plain('tenant', tenant)}/staging/{_plain('token', token)}/"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
-from distworker.blobstore.base import BlobStore
+from distworker import names
 from distworker.service.recover import sweep_lost
 from distworker.service.reports import sweep_reports
-from distworker.service.upkeep import Sweep
+from distworker.service.runner import Equipment
+from distworker.service.upkeep import Bite, Sweep
 from distworker.settings import UpkeepSettings
 from distworker.state.base import Ledger
+from distworker.steps.sweep import sweep_leftovers
 
 
 def intervals(settings: UpkeepSettings) -> Mapping[str, float]:
@@ -18,9 +20,21 @@ def intervals(settings: UpkeepSettings) -> Mapping[str, float]:
     return {name: float(seconds) for name, seconds in settings.model_dump().items()}
 
 
-def build_sweeps(ledger: Ledger, store: BlobStore, tenant: str, window: int) -> Mapping[str, Sweep]:
-    """Every sweep by its name. `window`: images of a recovered job that are worked on at a time."""
+def build_sweeps(ledger: Ledger, kit: Equipment, tenant: str) -> Mapping[str, Sweep]:
+    """Every sweep by its name; `kit` is what the steps of this process work with."""
+    store, window = kit.store, kit.window
     return {
+        "leftovers": partial(_leftovers, ledger, kit, tenant),
         "reports": partial(sweep_reports, ledger, store, tenant),
         "lost_jobs": partial(sweep_lost, ledger, store, tenant, window),
     }
+
+
+def _leftovers(ledger: Ledger, kit: Equipment, tenant: str, bite: Bite) -> tuple[Mapping[str, int], bool]:
+    def open_steps() -> Iterator[str]:
+        return (step for step, _ in ledger.open_steps(names.UPLOAD + names.DOWNLOAD))
+
+    swept = sweep_leftovers(
+        kit.store, kit.sessions, kit.registries, open_steps, tenants=[tenant], alive=bite.alive
+    )
+    return swept, False

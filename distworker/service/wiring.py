@@ -133,7 +133,7 @@ def build_services(config: Config, dispatch: Dispatcher, ring: Callable[[str], N
         upkeep=Upkeep(
             build_turns(ledger),
             {
-                **build_sweeps(ledger, store, names.TENANT, settings.window),
+                **build_sweeps(ledger, kit, names.TENANT),
                 **fleet_care(store, ledger, jobs, keeping(settings)).sweeps(),
             },
             intervals(settings.upkeep),
