@@ -35,7 +35,8 @@ from distworker.plan.refguard import BATCH, Sentence, forget_dead
 #: Seconds between the mark and the deletion, unless told otherwise.
 GRACE: Final = 24 * 3600.0
 #: Blobs that are judged at a time, and marks of one record.
-_CHUNK: Final = 2_000
+_CHUNK: Final = 500
+_LINES: Final = 5_000
 #: Seconds by which a store's listing and its other answers may differ about one object.
 _TICK: Final = 1.0
 _STATE: Final = "gc/state"
@@ -77,7 +78,8 @@ class Candidate:
 
 
 class Collector:
-    """`bite` goes on with the tenant's run; `preview` says what it would delete now and changes nothing."""
+    """`bite` goes on with the tenant's run; `preview` says what it would delete now and changes nothing.
+    `alive` is called before each ref and each deletion, and may raise to stop; that bite is then lost."""
 
     def __init__(
         self,
@@ -86,11 +88,13 @@ class Collector:
         *,
         steps: Steps = no_steps,
         grace: float = GRACE,
+        alive: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._tenant = tenant
         self._steps = steps
+        self._alive = alive
         self._grace = grace
         self._clock = clock
 
@@ -102,7 +106,7 @@ class Collector:
         """
         end = self._clock() + seconds
         run = _Run.resume(self._store, self._tenant, Roots(self._store, self._tenant, self._steps))
-        if not run.roots.look(lambda: self._clock() < end):
+        if not run.roots.look(lambda: self._goes_on(end)):
             return run.pause()
         for chunk in run.chunks():
             run.keep_marks(self._chunk(run, chunk))
@@ -110,6 +114,10 @@ class Collector:
             if self._clock() >= end:
                 return run.pause()
         return run.finish()
+
+    def _goes_on(self, end: float) -> bool:
+        self._alive()
+        return self._clock() < end
 
     def preview(self) -> tuple[Collected, Iterator[Candidate]]:
         """What the refs are like, and each blob that nothing needs now."""
@@ -160,6 +168,7 @@ class Collector:
             if run.roots.unreadable:
                 return gone
             for (blob, since), digest in zip(batch, digests, strict=True):
+                self._alive()
                 if digest.hex in run.roots.needed:
                     continue
                 found = self._store.stat(blob.key)
@@ -223,7 +232,7 @@ class _Run:
         """Take down the marks of this run, in order."""
         for name, since in marks:
             self._lines.append(f"{name} {since!r}\n")
-            if len(self._lines) >= _CHUNK:
+            if len(self._lines) >= _LINES:
                 self._write_lines()
 
     def passed(self, chunk: Sequence[StoredObject]) -> None:

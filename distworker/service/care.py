@@ -68,10 +68,10 @@ class Care:
     ) -> None:
         self._close()
 
-    def collector(self, grace: float | None = None) -> Collector:
+    def collector(self, grace: float | None = None, alive: Callable[[], None] = lambda: None) -> Collector:
         """Collects what nothing needs."""
         grace = self.keeping.grace if grace is None else grace
-        return Collector(self.store, self.tenant, steps=self._steps, grace=grace)
+        return Collector(self.store, self.tenant, steps=self._steps, grace=grace, alive=alive)
 
     def scrubber(self, rate: int | None = None, alive: Callable[[], None] = lambda: None) -> Scrubber:
         """Reads everything again."""
@@ -100,8 +100,7 @@ class Care:
         return {"gc": self._gc, "scrub": self._scrub, "retention": self._retention}
 
     def _gc(self, bite: Bite) -> tuple[Mapping[str, int], bool]:
-        bite.alive()
-        told = self.collector().bite(bite.left)
+        told = self.collector(alive=bite.alive).bite(bite.left)
         if not told.finished:
             return {}, True
         return {"deleted": told.deleted, "freed_bytes": told.freed, "marked": told.marked}, False
