@@ -31,6 +31,9 @@ POLL: Final = 0.5
 _FIRST: Final = 0.2  #: part of it
 #: Seconds Redis may be away before we stop watching: as long as workers tell it how their runs ended.
 PATIENCE: Final = 120.0
+#: Looks, a second apart, for a job that Redis lost: a worker rings for the sweep that opens it again when
+#: nobody did for fifteen seconds.
+LOST_LOOKS: Final = 45
 #: Seconds between two looks at whether any worker is alive.
 WORKERS_EVERY: Final = 10.0
 
@@ -78,22 +81,33 @@ class _Reader:
     def __init__(self, watched: Watched, job: str, display: Display) -> None:
         self._watched, self._job, self._display = watched, job, display
         self._seen = 0
+        self._created: float | None = None
         self._asked_workers = time.monotonic()
         self._told = self._told_pause = False
         self.failures: list[Mapping[str, Any]] = []
 
     def look(self) -> JobView:
-        return self._patiently(lambda: self._watched.view(self._job))
+        view = self._patiently(lambda: self._watched.view(self._job))
+        if self._created not in (None, view.created):  # opened again after a loss: its outcomes begin anew
+            self._seen = 0
+            self.failures.clear()
+        self._created = view.created
+        return view
 
     def look_again(self) -> JobView:
-        """As `look`, for a job that was there: only Redis can have lost it, which is no wrong request."""
-        try:
-            return self.look()
-        except JobUnknown as error:
-            raise StateUnavailable(
-                f"Redis no longer knows job {self._job}: it was emptied, or came back without its data;"
-                f" `distworker recover {self._job}` goes on with it, what has arrived does not move twice"
-            ) from error
+        """As `look`, for a job that was there: only Redis can have lost it, which is no wrong request. A
+        fleet that lives finds it in the store soon."""
+        for look in range(LOST_LOOKS):
+            try:
+                return self.look()
+            except JobUnknown:
+                if not look:
+                    self._display.notice(f"Redis no longer knows job {self._job}; waiting for its recovery")
+                time.sleep(1)
+        raise StateUnavailable(
+            f"Redis no longer knows job {self._job}: it was emptied, or came back without its data;"
+            f" `distworker recover {self._job}` goes on with it, what has arrived does not move twice"
+        )
 
     def new_outcomes(self) -> None:
         self._patiently(self._show_outcomes)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -156,6 +157,31 @@ def test_a_job_that_redis_lost_is_not_the_users_fault() -> None:
     jobs.view = forgets  # type: ignore[method-assign]
     with pytest.raises(StateUnavailable, match="distworker recover"):
         watch(jobs, render.Lines(io.StringIO()))
+
+
+def test_a_job_that_comes_back_from_the_store_is_watched_to_its_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It was opened again, so its outcomes begin anew; those before the loss do not count."""
+    jobs = FakeJobs([view()], [closed(1), closed(2, "failed", error=DENIED)])
+    first, looks = jobs.view, [0]
+
+    def lost(job: str) -> Any:
+        looks[0] += 1
+        if looks[0] == 2:
+            raise JobUnknown("there is no such job")
+        if looks[0] == 3:
+            jobs.views, jobs.closed = [replace(view("done"), created=2_000.0)], [closed(1, "unchanged")]
+        return first(job)
+
+    jobs.view = lost  # type: ignore[method-assign]
+    out = io.StringIO()
+
+    assert watch(jobs, render.Lines(out)) == 0
+
+    shown = [line.split()[0] for line in out.getvalue().splitlines()]
+    assert shown[:5] == ["job", "done", "failed", "unchanged", "job"]
+    assert "waiting for its recovery" in capsys.readouterr().err
 
 
 def test_an_unknown_job_is_an_error() -> None:

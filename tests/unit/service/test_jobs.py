@@ -147,6 +147,27 @@ def test_cancel_tells_apart_over_and_unknown() -> None:
         office.jobs.cancel("job-2")
 
 
+def test_a_store_that_is_away_keeps_nobody_from_stopping_a_job(caplog: pytest.LogCaptureFixture) -> None:
+    """The ledger has it; that a loss of Redis would undo it is told."""
+    office = Office()
+    office.jobs.submit(PAYLOAD)
+
+    def away() -> BlobStore:
+        raise StoreUnavailable("the store does not answer")
+
+    jobs = Jobs(office.ledger, away, office.sent.extend)
+    assert jobs.pause("job-1")
+    assert jobs.view("job-1").paused
+    assert jobs.resume("job-1")
+    assert not jobs.view("job-1").paused
+    assert jobs.cancel("job-1")
+    said = [record.message for record in caplog.records if "a loss of Redis would undo it" in record.message]
+    assert len(said) == 3
+    assert not jobs.pause("job-1"), "it is over"
+    with pytest.raises(JobUnknown, match="distworker status"):
+        jobs.pause("job-2")
+
+
 def test_without_a_worker_people_are_told_about_local_mode() -> None:
     """A worker that drains has no slots and does not count."""
     office = Office()
