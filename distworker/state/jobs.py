@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distworker.names import publish_id
 from distworker.state import wire
 from distworker.state.base import CANCELLED, COUNTERS, FAILED, JobView, StepSpec
 from distworker.state.connection import Connection
+from distworker.state.packing import merged
 from distworker.state.texts import ends_of, step_text
 
 COUNTER = "c:"  #: what the names of counters start with in a job's hash, see _graph.lua
@@ -71,7 +73,7 @@ class Jobs:
 def _outcome(entry: Sequence[str]) -> Mapping[str, Any]:
     """What close_image recorded: image, state, outcome, and the body of an image that did not make it."""
     image, state, outcome, *body = entry
-    ends = ends_of(wire.merged(body)) if state in (FAILED, CANCELLED) else {}
+    ends = ends_of(merged(body, publish_id(image))) if state in (FAILED, CANCELLED) else {}
     return {**ends, **json.loads(outcome), "image": image, "state": state}
 
 
@@ -84,7 +86,7 @@ def _view(job: str, answer: Sequence[Any]) -> JobView:
             "moved": int(moved),
             "size": int(size),
             "worker": owner,
-            "text": step_text(step, wire.merged(body)),
+            "text": step_text(step, merged(body, step)),
         }
         for step, owner, moved, size, body in running
     }

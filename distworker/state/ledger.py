@@ -18,6 +18,7 @@ from distworker.state.fitness import examine
 from distworker.state.jobs import Jobs
 from distworker.state.keys import DEFAULT_PREFIX
 from distworker.state.origins import Origins
+from distworker.state.packing import merged
 from distworker.state.progress import Progress
 from distworker.state.questions import Questions
 from distworker.state.rules import Rules, never_there, worker_lost
@@ -57,13 +58,13 @@ class RedisLedger(Jobs, Progress, Origins, Questions):
 
     def pump(self, limit: int = 64) -> Sequence[Admitted]:
         admitted = wire.loads(self._redis.run("pump", limit))
-        return [Admitted(step, step_text(step, wire.merged(body))) for step, body in admitted]
+        return [Admitted(step, step_text(step, merged(body, step))) for step, body in admitted]
 
     def claim(self, step: str, token: str, owner: str) -> Claim | Refusal:
         answer = wire.loads(self._redis.run("claim", step, token, owner))
         if "refused" in answer:
             return Refusal(answer["refused"])
-        body = wire.merged(answer["body"])
+        body = merged(answer["body"], step)
         if "cursor" in answer:
             body["cursor"] = int(answer["cursor"])
             if int(answer["total"]) >= 0:
@@ -76,7 +77,7 @@ class RedisLedger(Jobs, Progress, Origins, Questions):
             body=body,
             attempt=int(answer["attempt"]),
             delivered={need: wire.loads(text) for need, text in answer["got"]},
-            tee=(tee[0], wire.merged(tee[1])) if tee else None,
+            tee=(tee[0], merged(tee[1], tee[0])) if tee else None,
         )
 
     def done(self, step: str, token: str, change: Change) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from distworker.state import wire
 from distworker.state.base import Overdue
 from distworker.state.connection import Connection
+from distworker.state.packing import merged
 from distworker.state.reasons import overdue_of
 
 #: Steps whose bodies are read in one call.
@@ -42,7 +43,7 @@ class Questions:
                     break
 
     def _bodies(self, steps: Sequence[str]) -> list[tuple[str, Mapping[str, Any]]]:
-        return [(step, wire.merged(body)) for step, body in wire.loads(self._redis.run("bodies", *steps))]
+        return [(step, merged(body, step)) for step, body in wire.loads(self._redis.run("bodies", *steps))]
 
 
 def _overdue(
@@ -67,5 +68,5 @@ def _overdue(
         worker,
         why,
         json.loads(error or "{}"),
-        wire.merged(body),
+        merged(body, step),
     )

@@ -7,11 +7,12 @@ large integers into floats, so whatever a script has to read is put beside the b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from distworker import names
 from distworker.state.base import Change, StepSpec
+from distworker.state.packing import packed, short_via
 from distworker.state.rules import NO_TOTAL
 
 #: Longest JSON of an error that is kept whole.
@@ -29,11 +30,11 @@ def spec(step: StepSpec) -> dict[str, Any]:
     record: dict[str, Any] = {
         "i": step.id,
         "j": step.job,
-        "b": text(body),
+        "b": packed(text(body), step.id),
         "p": step.priority,
         "o": step.origin,
         "c": step.credential,
-        "a": step.via,
+        "a": short_via(step.via),
         "z": int(body.get("size", 0)),
         "y": int(bool(body.get("counted"))),
         "n": [spec(need) for need in step.needs],
@@ -63,7 +64,7 @@ def change(value: Change) -> str:
     record: dict[str, Any] = {
         "spawn": specs(value.spawn),
         "wait": [(waiter, specs(needs)) for waiter, needs in value.wait],
-        "patch": [(step, text(dict(fields))) for step, fields in value.patch],
+        "patch": [(step, packed(text(dict(fields)), step)) for step, fields in value.patch],
         "counts": dict(value.counts),
         "delivered": text(dict(value.delivered)),
         "hints": [
@@ -81,14 +82,6 @@ def change(value: Change) -> str:
     if value.cursor is not None:
         record["cursor"] = value.cursor
     return text(record)
-
-
-def merged(parts: Sequence[str]) -> dict[str, Any]:
-    """A body from its parts: the spec's JSON, then the patches merged into it."""
-    body: dict[str, Any] = {}
-    for part in parts:
-        body.update(json.loads(part))
-    return body
 
 
 def loads(answer: str) -> Any:

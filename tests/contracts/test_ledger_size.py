@@ -15,7 +15,7 @@ from tests.contracts.ledger_world import World, expand, upload
 
 IMAGES, LAYERS = 50, 10
 #: Bytes for both steps of a layer with their bodies, its place in the barrier and in the ready ring.
-LIMIT = 1900
+LIMIT = 1000
 
 
 def layer(transfer: ImageTransfer, number: int) -> BlobMove:

@@ -34,14 +34,32 @@ local function next_number()
   return seq
 end
 
--- records: read once, written back by flush()
+-- A download and its upload name each other by the same long digest: where it is the record's own it is kept as
+-- one character.
+local OWN = '\1'
+local function swap(text, old, new)
+  local from, to = string.find(text, old, 1, true)
+  return from and string.sub(text, 1, from - 1) .. new .. string.sub(text, to + 1) or text
+end
+local function swap_own(r, id, hide)
+  local own = LAYER[kind(id)] and string.match(id, 'sha256:%x+')
+  if not own then return end
+  local old, new = hide and own or OWN, hide and OWN or own
+  if r.h then r.h = swap(r.h, old, new) end
+  for n, need in ipairs(r.r or {}) do r.r[n] = swap(need, old, new) end
+end
+
+-- records: read once, written back by flush(); after that they are of no use any more
 local records, packed = {}, {}
 local function get(id)
   local r = records[id]
   if r == nil then
     local raw = redis.call('GET', key('step', id))
     r = raw and cmsgpack.unpack(raw) or false
-    if r then r.id = id; packed[id] = raw end
+    if r then
+      swap_own(r, id, false)
+      r.id, packed[id] = id, raw
+    end
     records[id] = r
   end
   return r or nil
@@ -72,6 +90,7 @@ local function flush()
   for id, r in pairs(records) do
     if r then
       r.id = nil
+      swap_own(r, id, true)
       local raw = cmsgpack.pack(r)
       if raw ~= packed[id] and not unchanged(r, packed[id]) then redis.call('SET', key('step', id), raw) end
     end
