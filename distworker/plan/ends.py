@@ -8,19 +8,22 @@ ends give manifests whose bytes were checked against the digest that was asked f
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Final, Protocol
 
 from distworker.blobstore.base import BlobStore
-from distworker.blobstore.keys import blob_key, decode, ref_key, tags_prefix
+from distworker.blobstore.keys import blob_key, decode, quarantine_key, ref_key, tags_prefix
 from distworker.digest import Digest, verify_bytes
-from distworker.errors import ManifestInvalid, ManifestUnknown, RequestError
+from distworker.errors import DigestMismatch, ManifestInvalid, ManifestUnknown, RequestError
 from distworker.limits import MANIFEST_MAX_PULL
 from distworker.manifest import Manifest, parse_manifest
 from distworker.names import VERSION
 from distworker.plan.fields import Fields
 from distworker.plan.model import STORE, Place
 from distworker.registry.base import ManifestHead, Registries, Registry
+
+log = logging.getLogger(__name__)
 
 #: A ref record holds four short fields.
 REF_MAX: Final = 4096
@@ -93,9 +96,7 @@ class StoreEnd:
 
     def get(self, reference: str, media_type: str = "") -> Manifest:
         head = self.head(reference)
-        raw = None
-        if head is not None:
-            raw = self.store.get_bytes(blob_key(self.tenant, head.digest), MANIFEST_MAX_PULL)
+        raw = None if head is None else _sound(self.store, self.tenant, head.digest)
         if head is None or raw is None:
             raise ManifestUnknown(
                 f"the store holds no {self._name(reference)}; pull it first", reference=reference
@@ -147,8 +148,21 @@ def in_store(store: BlobStore, tenant: str, digest: Digest, size: int) -> bool:
 
 def kept_manifest(store: BlobStore, tenant: str, digest: Digest, media_type: str = "") -> Manifest | None:
     """The manifest as the store keeps it, or None. `media_type` is what its descriptor says."""
-    raw = store.get_bytes(blob_key(tenant, digest), MANIFEST_MAX_PULL)
+    raw = _sound(store, tenant, digest)
     return None if raw is None else parse_manifest(raw, "", digest, media_type)
+
+
+def _sound(store: BlobStore, tenant: str, digest: Digest) -> bytes | None:
+    """A manifest's bytes, None when the store has none. A damaged copy counts as none and is put aside, as
+    `scrub` does it, so that the right bytes find their place free."""
+    key = blob_key(tenant, digest)
+    raw = store.get_bytes(key, MANIFEST_MAX_PULL)
+    try:
+        return raw if raw is None or verify_bytes(raw, digest) else None
+    except DigestMismatch:
+        log.warning("the store's copy of manifest %s is damaged: it is put aside and brought again", digest)
+        store.move(key, quarantine_key(tenant, digest))
+        return None
 
 
 def keep_manifest(store: BlobStore, tenant: str, manifest: Manifest, token: str) -> None:
