@@ -35,6 +35,8 @@ BUFFER_BYTES: Final = MIB
 #: Seconds the download waits for room. A destination this slow holds up the source's connection; later is
 #: better.
 STALL: Final = 10.0
+#: Seconds for which the sending side waits for a chunk: as long as any run may be without a sign.
+SILENCE: Final = 900.0
 #: Seconds to wait for the destination's last answer: GHCR takes 11 s to commit 700 MB.
 COMMIT: Final = 120.0
 #: A stop request is heard this soon.
@@ -169,7 +171,8 @@ class Tee:
         """The next chunk, None at the end; raises Cancelled when cut."""
         with self._changed:
             while not self._chunks and self._state == _FEEDING:
-                self._changed.wait()
+                if not self._changed.wait(SILENCE):
+                    self._cut("the download stands still")
             if self._state == _CUT:
                 raise Cancelled("the tee was cut")
             if not self._chunks:
