@@ -42,6 +42,7 @@ class MemoryLedger(MemoryAdmission, MemoryEnds, MemoryJobs, MemoryOrigins, Memor
         self._now = clock
         self._lock = threading.RLock()
         self._graph = Graph(self.rules, clock)
+        self._stopped = self._graph.stopped
         self._caps = {}
         self.memory_full = False
         self._pauses = {}

@@ -24,6 +24,7 @@ class MemoryAdmission:
     _now: Callable[[], float]
     _lock: threading.RLock
     _graph: Graph
+    _stopped: set[str]
     _caps: dict[str, int]
     memory_full: bool  #: no plan and no expand is admitted; a process has no ceiling of its own, tests set it
     _pauses: dict[str, tuple[float, float]]  #: end and begin
@@ -72,12 +73,12 @@ class MemoryAdmission:
         if self._graph.paused(job):
             return f"j|{job}"
         origin = slot.split("|", 1)[0]
-        return f"o|{origin}" if origin in self._graph.stopped else ""
+        return f"o|{origin}" if origin in self._stopped else ""
 
     def _closed(self, kind: str, slot: str) -> bool:
         """Paused, or its slots are all taken."""
         origin = slot.split("|", 1)[0]
-        if self._paused_until(kind, slot) or origin in self._graph.stopped:
+        if self._paused_until(kind, slot) or origin in self._stopped:
             return True
         if kind not in LAYERS or not origin or origin not in self._caps:
             return False

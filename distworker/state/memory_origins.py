@@ -21,28 +21,29 @@ class MemoryOrigins:
     _lock: threading.RLock
     _graph: Graph
     _caps: dict[str, int]
+    _stopped: set[str]  #: origins an operator paused: the graph's set
     _hints: dict[tuple[str, str, str], dict[str, float]]
     _lanes: dict[str, tuple[int, int, Mapping[str, Any]]]  #: last number, newest published, its note
     _lane_images: dict[tuple[str, str], int]
 
     def pause_origin(self, origin: str) -> None:
         with self._lock:
-            self._graph.stopped.add(origin)
+            self._stopped.add(origin)
             # what stands still no longer counts in the windows of its jobs
             for _, job in sorted(self._graph.jobs.items()):
                 self._graph.room(job)
 
     def resume_origin(self, origin: str) -> bool:
         with self._lock:
-            if origin not in self._graph.stopped:
+            if origin not in self._stopped:
                 return False
-            self._graph.stopped.remove(origin)
+            self._stopped.remove(origin)
             self._graph.ready.unpark(f"o|{origin}")
             return True
 
     def paused_origins(self) -> Sequence[str]:
         with self._lock:
-            return sorted(self._graph.stopped)
+            return sorted(self._stopped)
 
     def _remember(self, origin: str, credential: str, digest: str, repository: str) -> None:
         places = self._hints.setdefault((origin, credential, digest), {})

@@ -28,6 +28,7 @@ class MemoryQuestions:
     _now: Callable[[], float]
     _lock: threading.RLock
     _graph: Graph
+    _stopped: set[str]
     _parked_as: Callable[[str, str], str]
     _paused_until: Callable[[str, str], float]
     workers: Callable[[], Sequence[WorkerView]]
@@ -76,7 +77,7 @@ class MemoryQuestions:
         """Ready steps that no pump would admit."""
         ready = self._graph.ready
         opened = sorted(name for name, job in self._graph.jobs.items() if job.open)
-        for mark, paused in (("j", opened), ("o", sorted(self._graph.stopped))):
+        for mark, paused in (("j", opened), ("o", sorted(self._stopped))):
             for name in paused:
                 for ring, job, slot in sorted(ready.parked.get(f"{mark}|{name}", ()), key="|".join):
                     yield from ((step, (mark, name)) for step in ready.first(ring, job, slot, EACH))
