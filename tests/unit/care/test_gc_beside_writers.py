@@ -39,6 +39,7 @@ class Warehouse(RuleBasedStateMachine):
         self.now = 1_700_000_000.0
         self.store = MemoryStore(lambda: self.now)
         self.actors: list[Actor] = []
+        self.collectors: list[Actor] = []
 
     @initialize(first=st.sampled_from(IMAGES), second=st.sampled_from(IMAGES))
     def old_garbage(self, first: Picture, second: Picture) -> None:
@@ -64,7 +65,8 @@ class Warehouse(RuleBasedStateMachine):
     @rule()
     def collect(self) -> None:
         """A collection begins."""
-        self.actors.append(Actor(lambda store: self._collector(store).bite(), self.store))
+        self.collectors.append(Actor(lambda store: self._collector(store).bite(), self.store))
+        self.actors.append(self.collectors[-1])
 
     @rule(number=st.integers(0, 9), steps=st.integers(1, 40))
     def advance(self, number: int, steps: int) -> None:
@@ -108,7 +110,10 @@ class Warehouse(RuleBasedStateMachine):
         assert digests_in(self.store) == needed
 
     def _pause(self, actor: Actor, seconds: float) -> None:
+        """Time passes for collectors too: one frozen before its deletion is the residue (refguard)."""
         self.now += seconds
+        for collector in self.collectors:
+            collector.step()
         actor.wait()
 
     def _collect(self) -> None:
