@@ -1,6 +1,6 @@
 """A set of millions of digests in few bytes: 16 of each digest, in sorted-out heaps.
 
-About 20 bytes a digest and 8 MB for the heaps, so a store of ten million blobs costs 200 MB. Two digests that
+About 40 bytes a digest, those since the last `drain` included, and 20 MB for the heaps. Two digests that
 agree in their first 16 bytes would count as one; to make such a pair takes 2^64 tries. `drain` gives what
 came since the last time, so that a set can be kept in pieces and read back.
 """

@@ -7,7 +7,7 @@ once more, under the agreement of `plan/refguard.py`; a step that relied on a de
 and brings it again. While a ref or its manifests cannot be read, nothing is deleted.
 
 A run is done in bites of some seconds: where it stands lies in the store below `care/gc/`, so any process may
-go on with it, and a killed one costs its last bite. Two at once waste work and harm nothing. Memory: about 20
+go on with it, and a killed one costs its last bite. Two at once waste work and harm nothing. Memory: about 40
 bytes for each blob that is needed.
 """
 

@@ -318,3 +318,22 @@ def test_a_changed_archive_is_read_right_or_refused(
         except DistworkerError:
             assert list(refs(dock.store, TENANT)) == []
         assert dock.only_good()
+
+
+def test_names_come_from_the_archive_or_are_given(dock: Dock) -> None:
+    """A whole name in either annotation, as docker and containerd write it; a tag needs a repository."""
+    other = picture("other", ["z"])
+    entries = [json.loads(layout(image)["index.json"])["manifests"][0] for image in (ONE, other, ONE)]
+    said = (
+        {"io.containerd.image.name": "docker.io/library/app:2", "org.opencontainers.image.ref.name": "2"},
+        {"org.opencontainers.image.ref.name": "r.example/other:3"},
+        {"io.containerd.image.name": "docker.io/library/app:latest"},
+    )
+    tops = [{**top, "annotations": notes} for top, notes in zip(entries, said, strict=True)]
+    files = layout() | layout(other) | {"manifest.json": b"[]"}
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": tops}).encode()
+    names = ["docker.io/library/app:2", "docker.io/library/app:latest", "r.example/other:3"]
+    assert sorted(dock.bring(files, None)) == names
+    given = dock.bring(files, Reference.parse("m.example/all"))
+    assert sorted(given) == ["m.example/all:2", "m.example/all:3", "m.example/all:latest"]
+    assert dock.bring(layout(), Reference.parse("m.example/alone")) == ["m.example/alone:latest"]
