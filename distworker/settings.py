@@ -72,6 +72,8 @@ def _redis(value: str) -> str:
 
 def _broker(value: str) -> str:
     if not value or urlsplit(value).scheme in {"amqp", "amqps", "pyamqp"}:
+        if urlsplit(value).query:
+            raise ValueError("its URL takes no options; certificates are always checked")
         return with_port(value)
     if not is_redis(value):
         raise ValueError("expected a URL such as redis://host:6379/0 or amqp://host//")

@@ -7,6 +7,7 @@ Celery here.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -48,7 +49,7 @@ def broker_of(url: str, key_prefix: str, access: Access | None = None) -> Broker
     """
     if not is_redis(url):
         # The broker answers each publish, so a message that it refused is an error here and is sent again.
-        return Broker(url, {**RETRY_OPTIONS, "confirm_publish": True}, None, on_redis=False)
+        return Broker(url, {**RETRY_OPTIONS, "confirm_publish": True}, _amqp_tls(url), on_redis=False)
     access = access or Access()
     address = parse_address(url)
     tls = dict(access.tls) if address.tls else None
@@ -61,3 +62,10 @@ def broker_of(url: str, key_prefix: str, access: Access | None = None) -> Broker
         "sentinel_kwargs": {**access.sentinel_options, **secure},
     }
     return Broker(";".join(address.each_sentinel()), options, tls, on_redis=True)
+
+
+def _amqp_tls(url: str) -> Mapping[str, Any] | None:
+    """Left alone, py-amqp checks who signed a certificate and not for which name; None is the URL's name."""
+    if not url.startswith("amqps:"):
+        return None
+    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
@@ -76,6 +77,15 @@ def test_tls_to_the_broker_is_always_checked(url: str) -> None:
     assert tls["ssl_ca_certs"] == "/ca.pem"
     assert (tls["ssl_certfile"], tls["ssl_keyfile"]) == ("/own.pem", "/own.pem")
     assert told("redis://h/0")["broker_use_ssl"] is None
+
+
+def test_a_rabbitmqs_certificate_must_be_for_its_name() -> None:
+    """Left alone, py-amqp takes anybody's good certificate."""
+    tls = told("amqps://guest@h//")["broker_use_ssl"]
+
+    assert tls["cert_reqs"] is ssl.CERT_REQUIRED
+    assert tls["server_hostname"] is None, "kombu puts the host of the URL there"
+    assert told("amqp://guest@h//")["broker_use_ssl"] is None
 
 
 def test_sentinels_are_told_in_kombus_way_and_their_login_is_masked() -> None:

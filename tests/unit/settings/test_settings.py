@@ -97,6 +97,7 @@ def test_variables_go_on_top_and_are_named_as_origin(place: Path, monkeypatch: p
         ("redis_url = 'redis://[::1/1'", "redis_url: "),
         ("redis_url = 'rediss://h/1?ssl_cert_reqs=none'", "redis_url: certificates are always checked"),
         ("broker_url = 'rediss://h/1?ssl_cert_reqs=none'", "broker_url: certificates are always checked"),
+        ("broker_url = 'amqps://h//?ssl_cert_reqs=none'", "broker_url: its URL takes no options"),
         ("redis_url = 'sentinel://a,b/1'", "redis_url: it names Sentinels and no primary: add ?master=NAME"),
         ("broker_url = 'redis://host:99999'", "broker_url: its port is no number from 0 to 65535"),
         ("broker_url = 'http://host'", "broker_url: expected a URL such as redis://host:6379/0 or amqp:"),
