@@ -45,7 +45,7 @@ def jobs(fleet: Fleet) -> list[str]:
     """The ids of all jobs there are."""
     ran = fleet.run("status", "--json")
     assert ran.code == 0, ran.text
-    return [event["job"] for event in ran.events]
+    return [event["job"] for event in ran.events if event["event"] == "job"]
 
 
 def still_works(here: Site, name: str) -> None:
