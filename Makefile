@@ -11,7 +11,7 @@ COVERED := tests/unit/registry tests/unit/words tests/fuzz
 PIP := -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo-tools swift test test-fast live check lint types contracts format coverage fuzz mutate chaos \
+.PHONY: help setup tools demo-tools swift test test-fast live check lint types contracts format coverage fuzz explore mutate chaos \
     demo bench wheel locks clean
 
 help: ## list the targets
@@ -49,6 +49,9 @@ coverage: $(VENV)/installed ## measure what the tests run of the registry client
 
 fuzz: $(VENV)/installed ## feed changed inputs to every parser of foreign text (FUZZ_SECONDS=600)
 	@$(BIN)/python -m tests.fuzz
+
+explore: $(VENV)/installed ## try every history of small worlds on the ledger's model (FAULTS=2 SECONDS=600)
+	@$(BIN)/python -m tests.explore
 
 mutate: $(VENV)/installed ## change the riskiest modules and list what no test notices (MUTATE=blobs,uploads)
 	@$(BIN)/python -m tests.mutate
