@@ -2,8 +2,8 @@
 
 The same runner, steps and use cases as the fleet's, over the in-memory ledger and a folder for blob bytes
 (never memory), with a bounded thread pool in the place of Celery. Leaving the context, also by Ctrl-C, stops
-running steps at their next chunk and aborts unfinished writes; what is already in the folder is verified and
-saves the next run's time.
+running steps at their next chunk; what is already in the folder, verified blobs and broken downloads, saves
+the next run's time. Broken downloads that no run went on with for a day are removed by the next one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from distworker import names
 from distworker.errors import DistworkerError
 from distworker.plan.model import JobRequest
 from distworker.service.jobs import Jobs, is_open
 from distworker.service.runner import Equipment, Presence, Runner, StepFailed
 from distworker.state.base import Admitted, JobView, Ledger
+from distworker.steps.sweep import sweep_leftovers
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 LOCAL_SLOTS: Final = 6
 #: Longest time between two looks at the job, in seconds; a finished step wakes the watcher at once.
 LOOK_SECONDS: Final = 0.25
+#: Seconds after which a broken download in the folder is given up: another process may be at it meanwhile.
+GIVE_UP: Final = 86_400.0
 #: A beat costs no round trip here, and progress is seen as often as it beats.
 BEAT_SECONDS: Final = 0.5
 
@@ -63,11 +67,13 @@ class LocalService:
             patient=False,
         )
         self.jobs = Jobs(ledger, lambda: equipment.store, self._dispatch, window=equipment.window, local=True)
+        self._kit = equipment
         self._close = close
 
     def __enter__(self) -> Self:
         self.runner.beat()  # the first pump must know our slots
         self.runner.start()
+        threading.Thread(target=self._tidy, name="distworker-tidy", daemon=True).start()
         return self
 
     def __exit__(
@@ -88,6 +94,23 @@ class LocalService:
             if not is_open(view):
                 return
             self._moved.wait(LOOK_SECONDS)
+
+    def _tidy(self) -> None:
+        kit = self._kit
+        try:
+            sweep_leftovers(
+                kit.store,
+                kit.sessions,
+                kit.registries,
+                self._open_steps,
+                tenants=[names.TENANT],
+                grace=GIVE_UP,
+            )
+        except DistworkerError as error:
+            log.info("old broken downloads are left for the next run: %s", error)
+
+    def _open_steps(self) -> Iterator[str]:
+        return (step for step, _ in self.ledger.open_steps(names.UPLOAD + names.DOWNLOAD))
 
     def _dispatch(self, admitted: Sequence[Admitted]) -> None:
         for step in admitted:

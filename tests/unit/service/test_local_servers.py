@@ -16,6 +16,7 @@ from deploy.demo.verify import compare, skopeo
 from distworker.service.wiring import build_local
 from distworker.settings import load
 from distworker.state.base import JobView
+from tests.scenarios.fleet import wait_for
 
 pytestmark = pytest.mark.servers
 
@@ -141,3 +142,17 @@ def test_logins_come_from_registries_toml(
     assert view.counters["failed"] == 1
     assert outcomes[0]["error"]["code"] == "unauthorized"
     assert "hunter2" not in str(outcomes) and "wrong" not in str(outcomes[0]["error"]["message"])
+
+
+def test_a_broken_download_that_nobody_went_on_with_is_removed_by_the_next_run(town: Town) -> None:
+    """A young one stays: another process, or the next run, may go on with it."""
+    staging = town.folder / "store/.staging"
+    staging.mkdir(parents=True)
+    key = "default%2Fblobs%2Fsha256%2F" + "a" * 64
+    old, young = staging / f"t1@{'0' * 16}@{key}", staging / f"t2@{'1' * 16}@{key}"
+    for path in (old, young):
+        path.write_bytes(b"part of a layer")
+    os.utime(old, (1, 1))
+    town.run(source=f"{town.source.host}/team/single:1", destination=f"{town.destination.host}/m/b:1")
+    wait_for(lambda: not old.exists(), "the old one is removed")
+    assert young.exists()
