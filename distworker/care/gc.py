@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -164,7 +165,7 @@ class Collector:
         gone: set[str] = set()
         digests = [_digest(run.name(blob)) for blob, _ in batch]
         with Sentence(self._store, self._tenant, digests, self._clock) as sentence:
-            run.roots.look()
+            run.roots.look(lambda: self._goes_on(math.inf))
             if run.roots.unreadable:
                 return gone
             for (blob, since), digest in zip(batch, digests, strict=True):

@@ -18,6 +18,7 @@ from distworker.care.retention import retire
 from distworker.care.roots import KINDS, Roots, Steps, no_steps
 from distworker.care.scrub import Damaged, Scrubber
 from distworker.plan.codec import PAIRS_MAX
+from distworker.plan.refguard import forget_dead
 from distworker.service.upkeep import Bite, Sweep
 
 if TYPE_CHECKING:
@@ -113,15 +114,18 @@ class Care:
         return {"blobs": done.blobs, "bad": done.bad, "refs_damaged": done.refs_damaged}, False
 
     def _retention(self, bite: Bite) -> tuple[Mapping[str, int], bool]:
-        return retire(
+        now = Roots(self.store, self.tenant).now()
+        dead = forget_dead(self.store, self.tenant, now)
+        counts, more = retire(
             self.store,
             self.tenant,
-            now=Roots(self.store, self.tenant).now(),
+            now=now,
             keep_jobs=self.keeping.jobs * _DAY,
             keep_quarantine=self.keeping.quarantine * _DAY,
             seconds=bite.left,
             alive=bite.alive,
         )
+        return {**counts, "dead_intents": dead}, more
 
 
 def fleet_care(store: BlobStore, ledger: Ledger, jobs: Jobs, keeping: Keeping, **options: Any) -> Care:

@@ -8,8 +8,11 @@ valid inputs and known oddities, `hints` the pieces from which the next oddity m
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
+import tarfile
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +21,15 @@ from typing import cast
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from distworker.care.importing import DOCKER_FILE, LAYOUT_FILE, read_images
+from distworker.care.tarball import TarArchive
 from distworker.digest import Digest
 from distworker.errors import (
+    ArchiveInvalid,
+    BlobUnknown,
     ConfigInvalid,
     Denied,
+    DigestMismatch,
     InvalidReference,
     LimitExceeded,
     ManifestInvalid,
@@ -111,6 +119,35 @@ def _manifest(data: bytes) -> None:
     for one in (*parsed.blobs, *parsed.children):
         assert Digest.parse(str(one.digest)) == one.digest
         assert type(one.size) is int and 0 <= one.size <= BLOB_MAX
+
+
+def _archive(data: bytes) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        archive = TarArchive(file)
+        for name in (LAYOUT_FILE, DOCKER_FILE, "layer.tar"):
+            size = archive.size(name)
+            assert size is None or size == sum(len(chunk) for chunk in archive.chunks(name)) <= len(data)
+        for image in read_images(archive):
+            assert all(archive.size(name) for name in image.files.values())
+
+
+def _saved(form: int) -> bytes:
+    """What `docker save` writes, with a link, in a format of tar."""
+    layer, out = b"content", io.BytesIO()
+    config = _json({"rootfs": {"diff_ids": [Digest.of(layer)] * 2}})
+    record = [{"Config": "c.json", "RepoTags": ["app:1"], "Layers": ["layer.tar", "a/layer.tar"]}]
+    with tarfile.open(fileobj=out, mode="w", format=form) as tar:
+        files = {DOCKER_FILE: _json(record), "c.json": config, "layer.tar": layer, "n" * 200: b""}
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo("a/layer.tar")
+        link.type, link.linkname = tarfile.SYMTYPE, "../layer.tar"
+        tar.addfile(link)
+    return out.getvalue().rstrip(b"\0") + bytes(1024)
 
 
 def _reference(data: bytes) -> None:
@@ -472,6 +509,13 @@ TARGETS = (
             b"\xb2",
             b"multipart/byteranges",
         ),
+    ),
+    Target(
+        "image archive",
+        _archive,
+        (ArchiveInvalid, BlobUnknown, DigestMismatch, LimitExceeded, ManifestInvalid),
+        tuple(_saved(form) for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)),
+        (b"../", b"/", b"\0", b"L", b"x", b"2", b"5", b"7" * 11, b"\x80", b"\xff", b"30 path=", b"9" * 20),
     ),
     Target(
         "rate limit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -201,13 +202,15 @@ class _Crossing:
         return Collector(store, TENANT, grace=GRACE, clock=lambda: self.now)
 
 
-def test_a_pull_ends_whole_at_whichever_call_a_collection_cuts_in() -> None:
-    """A whole collection between any two calls of the store that the job's steps make."""
+@pytest.mark.parametrize("kind", ["pull", "copy", "push"])
+def test_a_job_ends_well_at_whichever_call_a_collection_cuts_in(kind: str) -> None:
+    """A whole collection between any two calls of the store that the job's steps make, by one who does not
+    even know of the job: what it had counted on comes again, what the store keeps by name stays."""
     call = 0
     while True:
         call += 1
         store = _CutIn(call)
-        run = Run(Site("r.example"), store=store)
+        run = Run(Site("r.example"), Site("dst.example"), store=store)
         image = picture("a", ["base", "a"])
         _serve(run.sites["r.example"], "one", "1", image)
         hang(store, "r.example/old:1", image)
@@ -215,12 +218,18 @@ def test_a_pull_ends_whole_at_whichever_call_a_collection_cuts_in() -> None:
         store.collect()
         store.now += GRACE + 60
         store.counting = True
-        pair = Pair(registry_place("r.example", "one", "1"), store_place("r.example", "one", "1"))
-        [outcome] = run.job("job", pair)
+        if kind == "push":
+            hang(store, "r.example/one:1", image)
+        kept, there = store_place("r.example", "one", "1"), registry_place("r.example", "one", "1")
+        source = kept if kind == "push" else there
+        target = kept if kind == "pull" else registry_place("dst.example", "one", "1")
+        [outcome] = run.job("job", Pair(source, target))
         assert (outcome["state"], broken_refs(store)) == ("done", [])
+        if kind != "pull":
+            assert set(run.sites["dst.example"].repository("one").blobs) == set(image.blobs)
         if not store.cut:
             break
-    assert call > 20
+    assert call > 10
 
 
 def _serve(site: Site, repository: str, tag: str, image: Picture) -> None:

@@ -93,8 +93,9 @@ def test_a_sweep_that_lost_its_turn_stops(world: World) -> None:
 def test_the_retention_sweep_clears_old_records(world: World) -> None:
     """After the days of the settings."""
     write_note(world.store, TENANT, "old", Note(CLOSED_FILE))
+    world.store.put_bytes(care_key(TENANT, "intents/dead"), b"{}")
     world.now += 25 * HOUR
-    assert world.sweep("retention") == {"jobs": 1, "quarantined": 0}
+    assert world.sweep("retention") == {"jobs": 1, "quarantined": 0, "dead_intents": 1}
 
 
 def test_without_a_fleet_nothing_is_started(world: World) -> None:
