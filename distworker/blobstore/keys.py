@@ -9,7 +9,8 @@
     <tenant>/staging/<token>/                        scratch of one claim, swept by its token
     <tenant>/staging/partial/<algorithm>/<hex>       how far a blob's unfinished upload got
     <tenant>/quarantine/<algorithm>/<hex>            blobs whose bytes were found not to match their name
-    <tenant>/care/<name>                             where scrub and gc stand; what gc is about to delete
+    <tenant>/care/<name>                             where scrub and gc stand; what gc is about to delete;
+                                                     whose jobs these are
 
 Names from outside are percent-encoded into one path segment each (`library/alpine` is `library%2Falpine`):
 kept as folders, the repository `a/tags` and the tag `tags` of `a` would want the same name, once as a folder

@@ -22,7 +22,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from distworker.blobstore.base import BlobStore, StoredObject
-from distworker.blobstore.keys import job_key, jobs_prefix
+from distworker.blobstore.keys import care_key, job_key, jobs_prefix
 from distworker.errors import InvalidRequest
 from distworker.limits import MIB
 from distworker.names import VERSION
@@ -42,6 +42,7 @@ REPORT: Final = "report-"
 #: an index nobody reads them, and a second sender of the same request must not take them away.
 _STALE: Final = (LIST_FILE, LOCAL_FILE, PAUSED_FILE, CANCELLED_FILE, CLOSED_FILE)
 _NOTE_MAX: Final = MIB
+_FLEET: Final = "fleet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +177,13 @@ def read_note(store: BlobStore, tenant: str, job: str, name: str) -> Mapping[str
 def remove_note(store: BlobStore, tenant: str, job: str, name: str) -> None:
     """Take it away; no error when it is not there."""
     store.delete(job_key(tenant, job, name))
+
+
+def read_fleet(store: BlobStore, tenant: str) -> str:
+    """Whose jobs these are, as `write_fleet` was told; "" when nobody said so."""
+    return (store.get_bytes(care_key(tenant, _FLEET), _NOTE_MAX) or b"").decode(errors="replace")
+
+
+def write_fleet(store: BlobStore, tenant: str, fleet: str) -> None:
+    """Say whose jobs these are: only that fleet takes lost ones up by itself."""
+    store.put_bytes(care_key(tenant, _FLEET), fleet.encode())

@@ -31,8 +31,10 @@ from distworker.plan.folder import (
     PAUSED_FILE,
     Note,
     folder,
+    read_fleet,
     read_request,
     remove_note,
+    write_fleet,
     write_note,
     write_request,
 )
@@ -82,8 +84,8 @@ class Retried:
 
 class Jobs:
     """The use cases. `dispatch` brings admitted steps to workers; `store` gives the store when a job is made
-    or what happened to it is to outlive Redis: watching and cancelling work without one. `local`: this
-    process does the work itself."""
+    or what happened to it is to outlive Redis: watching and cancelling work without one. `fleet` names
+    whose jobs these are; with `local` this process does the work itself."""
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class Jobs:
         *,
         tenant: str = names.TENANT,
         window: int = 200,
+        fleet: str = "",
         local: bool = False,
         new_id: Callable[[], str] = new_job_id,
         now: Callable[[], float] = time.time,
@@ -103,6 +106,7 @@ class Jobs:
         self._dispatch = dispatch
         self._tenant = tenant
         self._window = window
+        self._fleet = fleet
         self._local = local
         self._new_id = new_id
         self._now = now
@@ -229,12 +233,16 @@ class Jobs:
         return self._ledger.overdue(limit)
 
     def recover(self, jobs: Sequence[str] = (), *, dry: bool = False) -> Iterator[Looked]:
-        """Open lost jobs again, all that there are or these; each as it is looked at.
+        """Open lost jobs again, these, or all that there are: then they are this fleet's from now on. Each as
+        it is looked at.
 
         Raises:
             StateUnavailable, StoreUnavailable, ConfigInvalid: doing it again goes on where this stopped.
         """
-        recovery = Recovery(self._ledger, self._store(), self._tenant, self._window, dry=dry, now=self._now)
+        store = self._store()
+        recovery = Recovery(self._ledger, store, self._tenant, self._window, dry=dry, now=self._now)
+        if not (jobs or dry) and read_fleet(store, self._tenant) != self._fleet:
+            write_fleet(store, self._tenant, self._fleet)
         opened = False
         for looked in recovery.named(jobs) if jobs else recovery.every():
             opened |= looked.action == OPENED

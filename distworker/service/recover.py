@@ -19,7 +19,7 @@ from typing import Final
 
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.keys import job_key
-from distworker.errors import InvalidRequest, NewerVersion
+from distworker.errors import ConfigInvalid, InvalidRequest, NewerVersion
 from distworker.plan.folder import (
     CLOSED_FILE,
     REPORT,
@@ -27,7 +27,9 @@ from distworker.plan.folder import (
     Note,
     folder,
     folders,
+    read_fleet,
     read_request,
+    write_fleet,
     write_note,
 )
 from distworker.service.opening import first_step, job_record
@@ -137,10 +139,23 @@ class Recovery:
 
 
 def sweep_lost(
-    ledger: Ledger, store: BlobStore, tenant: str, window: int, bite: Bite
+    ledger: Ledger, store: BlobStore, tenant: str, window: int, fleet: str, bite: Bite
 ) -> tuple[Mapping[str, int], bool]:
     """Open lost jobs: how many were, and whether to go on. Listing goes on past the end of a bite that opened
-    nothing: a bite that begins at the top must come further than the one before."""
+    nothing: a bite that begins at the top must come further than the one before.
+
+    Raises:
+        ConfigInvalid: the store's jobs are another fleet's: to this one's Redis all of them look lost.
+    """
+    owner = read_fleet(store, tenant)
+    if owner not in ("", fleet):
+        raise ConfigInvalid(
+            f"upkeep.lost_jobs: the jobs of this store are those of the fleet at {owner}; set it to 0 here,"
+            " or take them over with `distworker recover`",
+            field="upkeep.lost_jobs",
+        )
+    if not owner:
+        write_fleet(store, tenant, fleet)
     opened = 0
     for looked in Recovery(ledger, store, tenant, window).every():
         bite.alive()

@@ -20,13 +20,14 @@ def intervals(settings: UpkeepSettings) -> Mapping[str, float]:
     return {name: float(seconds) for name, seconds in settings.model_dump().items()}
 
 
-def build_sweeps(ledger: Ledger, kit: Equipment, tenant: str) -> Mapping[str, Sweep]:
-    """Every sweep by its name; `kit` is what the steps of this process work with."""
+def build_sweeps(ledger: Ledger, kit: Equipment, tenant: str, fleet: str) -> Mapping[str, Sweep]:
+    """Every sweep by its name; `kit` is what the steps of this process work with, `fleet` is whose jobs the
+    store's are."""
     store, window = kit.store, kit.window
     return {
         "leftovers": partial(_leftovers, ledger, kit, tenant),
         "reports": partial(sweep_reports, ledger, store, tenant),
-        "lost_jobs": partial(sweep_lost, ledger, store, tenant, window),
+        "lost_jobs": partial(sweep_lost, ledger, store, tenant, window, fleet),
     }
 
 

@@ -34,7 +34,7 @@ from distworker.service.runner import Dispatcher, Equipment, Presence, Runner
 from distworker.service.submit import Producer
 from distworker.service.sweeps import build_sweeps, intervals
 from distworker.service.upkeep import Upkeep
-from distworker.settings import DEFAULT, Config, Settings
+from distworker.settings import DEFAULT, Config, Settings, shown
 from distworker.settings_registry import RegistrySettings
 from distworker.state.address import is_redis, parse_address
 from distworker.steps.base import Sessions
@@ -122,7 +122,7 @@ def build_services(config: Config, dispatch: Dispatcher, ring: Callable[[str], N
         sessions=build_sessions(settings, ledger),
     )
     who = presence(config)
-    jobs = Jobs(ledger, lambda: store, dispatch, window=settings.window)
+    jobs = Jobs(ledger, lambda: store, dispatch, window=settings.window, fleet=fleet_name(settings))
     return Services(
         config=config,
         ledger=ledger,
@@ -133,7 +133,7 @@ def build_services(config: Config, dispatch: Dispatcher, ring: Callable[[str], N
         upkeep=Upkeep(
             build_turns(ledger),
             {
-                **build_sweeps(ledger, kit, names.TENANT),
+                **build_sweeps(ledger, kit, names.TENANT, fleet_name(settings)),
                 **fleet_care(store, ledger, jobs, keeping(settings)).sweeps(),
             },
             intervals(settings.upkeep),
@@ -159,6 +159,7 @@ def build_client(config: Config) -> Client:
         lambda: build_store(settings),
         producer,
         window=settings.window,
+        fleet=fleet_name(settings),
         upkeep=lambda: build_turns(ledger).views([name for name, seconds in every.items() if seconds]),
     )
     return Client(config, ledger, jobs, producer)
@@ -231,6 +232,11 @@ def build_ledger(settings: Settings) -> RedisLedger:
     from distworker.state.ledger import RedisLedger  # noqa: PLC0415 - see the module text
 
     return RedisLedger(settings.redis_url, f"{settings.redis_prefix}:", access=settings.redis_access)
+
+
+def fleet_name(settings: Settings) -> str:
+    """Whose the store's jobs are: the fleet of this Redis and prefix, as people would name it."""
+    return f"{shown(settings.redis_url)} ({settings.redis_prefix})"
 
 
 def build_turns(ledger: RedisLedger) -> Turns:

@@ -8,8 +8,8 @@ import pytest
 
 from distworker.blobstore.keys import job_key
 from distworker.blobstore.memory import MemoryStore
-from distworker.errors import JobUnknown, StoreUnavailable
-from distworker.plan.folder import folder
+from distworker.errors import ConfigInvalid, JobUnknown, StoreUnavailable
+from distworker.plan.folder import folder, read_fleet
 from distworker.plan.model import JobRequest, Pair
 from distworker.service.jobs import Jobs
 from distworker.service.recover import OLD_AFTER, Recovery, sweep_lost
@@ -239,9 +239,29 @@ def test_the_sweep_opens_lost_jobs_and_goes_on_where_it_stopped() -> None:
     seen = []
     more = True
     while more:
-        swept, more = sweep_lost(fleet.ledger, fleet.store, "default", 50, Bite(lambda: None, 0))
+        swept, more = sweep_lost(fleet.ledger, fleet.store, "default", 50, "us", Bite(lambda: None, 0))
         seen.append(swept["jobs_recovered"])
     assert seen == [1, 1, 1, 0]
+
+
+def test_the_sweep_leaves_another_fleets_jobs_alone_until_they_are_taken_over() -> None:
+    """Two fleets over one store: to the Redis of one every job of the other looks lost."""
+    fleet = Fleet()
+    fleet.submit()
+    bite = Bite(lambda: None)
+    assert sweep_lost(fleet.ledger, fleet.store, "default", 50, "us", bite) == ({"jobs_recovered": 0}, False)
+    fleet.lose_redis()
+    with pytest.raises(ConfigInvalid, match=r"fleet at us; set it to 0 here, or .*distworker recover"):
+        sweep_lost(fleet.ledger, fleet.store, "default", 50, "them", bite)
+    assert fleet.ledger.job("j1") is None
+    them = Jobs(fleet.ledger, lambda: fleet.store, lambda steps: None, fleet="them")
+    assert [looked.action for looked in them.recover(dry=True)] == ["opened"]
+    assert read_fleet(fleet.store, "default") == "us"
+    assert [looked.action for looked in them.recover()] == ["opened"]
+    assert sweep_lost(fleet.ledger, fleet.store, "default", 50, "them", bite) == (
+        {"jobs_recovered": 0},
+        False,
+    )
 
 
 # --- reports --------------------
