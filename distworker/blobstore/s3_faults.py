@@ -46,7 +46,8 @@ _REMEDIES: Final = {
 _PASSING: Final = frozenset({"SlowDown", "InvalidPart", "NoSuchUpload", "RequestTimeout", "OperationAborted"})
 _STATUS_REMEDIES: Final = {
     301: _REMEDIES["PermanentRedirect"],
-    403: _REMEDIES["AccessDenied"],
+    # The answer to a HEAD has no code: it may be any of the above.
+    403: f"access is denied; check the keys and this machine's clock, and that {_DENIED}",
     503: _REMEDIES["SlowDown"],
 }
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from distworker.blobstore.base import BlobWriter
 from distworker.blobstore.keys import blob_key
-from distworker.errors import DigestMismatch, DistworkerError, SizeMismatch
+from distworker.errors import DigestMismatch, DistworkerError, SizeMismatch, StoreFull
 from distworker.plan.build import slot, via
 from distworker.plan.codec import load_blob
 from distworker.plan.ends import in_store
@@ -118,7 +118,9 @@ def _passes(watch: Watch, error: DistworkerError) -> bool:
         watch.check()
     except DistworkerError as stop:
         error = stop  # a connection that was hung up fails in many ways
-    return error.retry and not isinstance(error, DigestMismatch | SizeMismatch)
+    # A full store is waited for; giving up the bytes would read them all again at each try.
+    again = error.retry or isinstance(error, StoreFull)
+    return again and not isinstance(error, DigestMismatch | SizeMismatch)
 
 
 def _change(move: BlobMove, tee: Tee | None, teed: tuple[str, str] | None) -> Change:

@@ -17,7 +17,14 @@ from distworker.blobstore.keys import blob_key
 from distworker.blobstore.local import LocalStore
 from distworker.blobstore.s3 import S3Options, S3Store
 from distworker.digest import Digest, Verified, verify_bytes
-from distworker.errors import ConfigInvalid, DigestMismatch, InvalidRequest, StoreFull, StoreUnavailable
+from distworker.errors import (
+    ConfigInvalid,
+    DigestMismatch,
+    InvalidRequest,
+    StoreFull,
+    StoreUnavailable,
+    from_dict,
+)
 from tests.fakes.s3 import OK, Answer, ScriptedS3
 
 MIB = 1024 * 1024
@@ -109,6 +116,48 @@ def test_a_failing_write_says_what_and_where(
     assert SECRET not in text
     assert "upload-1" not in text
     assert "complete" not in {asked for asked, _ in server.requests} or operation == "complete"
+
+
+@pytest.mark.parametrize(
+    ("answer", "passing", "words"),
+    [
+        (FAILED, True, "the server failed"),
+        (BUSY, True, "give it time"),
+        (Answer(429, "TooManyRequests"), True, "refused"),
+        (Answer(400, "RequestTimeout"), True, "refused"),
+        (Answer(broken=True), True, "the connection failed"),
+        (Answer(silent=True), True, "no answer for too long"),
+        (Answer(403, "AccessDenied"), False, "the key needs to"),
+        (Answer(403, "InvalidAccessKeyId"), False, "correct the access key"),
+        (Answer(403, "SignatureDoesNotMatch"), False, "correct them"),
+        (Answer(400, "ExpiredToken"), False, "the session token has expired; give a new one"),
+        (Answer(400, "InvalidToken"), False, "give a new one"),
+        (Answer(403, "RequestTimeTooSkewed"), False, "its clock and this machine's differ too much"),
+        (Answer(404, "NoSuchBucket"), False, "create it"),
+        (Answer(301, "PermanentRedirect"), False, "correct region and endpoint"),
+        (Answer(501, "NotImplemented"), False, "use a server with multipart uploads"),
+    ],
+    ids=lambda value: value.code or "gone" if isinstance(value, Answer) else None,
+)
+def test_a_fault_says_whether_it_passes_by_itself(
+    s3: S3Store, server: ScriptedS3, answer: Answer, passing: bool, words: str
+) -> None:
+    """An outage is waited for; a key, a bucket or a clock must be mended, and the sentence says which. It is
+    the same after the error went through its record."""
+    server.script("put", answer)
+    with pytest.raises(StoreUnavailable, match=words) as caught:
+        s3.put_bytes("k", b"x")
+    told = from_dict(caught.value.to_dict())
+    assert isinstance(told, StoreUnavailable)
+    assert (caught.value.passing, told.passing, told.retry) == (passing, passing, True)
+
+
+def test_a_refused_head_names_everything_it_may_be(s3: S3Store, server: ScriptedS3) -> None:
+    """Its answer has no code."""
+    server.script("head", Answer(403))
+    with pytest.raises(StoreUnavailable, match="keys and this machine's clock") as caught:
+        s3.stat("k")
+    assert not caught.value.passing
 
 
 @pytest.mark.parametrize("operation", ["part", "complete"])

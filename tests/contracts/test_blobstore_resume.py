@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from distworker.blobstore import s3_resume
 from distworker.blobstore.base import BlobStore, BlobWriter
@@ -18,7 +20,7 @@ from distworker.blobstore.keys import blob_key, partial_key
 from distworker.blobstore.local import LocalStore
 from distworker.blobstore.s3 import S3Store
 from distworker.digest import Digest
-from distworker.errors import DigestMismatch, Lost, StoreUnavailable
+from distworker.errors import DigestMismatch, Lost, StoreFull, StoreUnavailable
 from tests.contracts.stores import MIB, imitated_s3, leftovers, named, read
 
 #: Four parts of 5 MiB and a bit more.
@@ -318,6 +320,47 @@ class TestS3:
             writer.keep()
             writer.commit(writer.hasher.verify())
         assert leftovers(s3) == []
+
+    @pytest.mark.parametrize(
+        ("code", "status"),
+        [
+            *(("SlowDown", 503), ("InternalError", 500), ("QuotaExceeded", 403)),
+            *(("ExpiredToken", 400), ("RequestTimeTooSkewed", 403), ("NoSuchBucket", 404)),
+        ],
+    )
+    @pytest.mark.parametrize("verb", ["upload_part", "complete_multipart_upload"])
+    def test_a_store_in_trouble_keeps_what_it_took(
+        self,
+        imitated: S3Store,
+        data: bytes,
+        monkeypatch: pytest.MonkeyPatch,
+        code: str,
+        status: int,
+        verb: str,
+    ) -> None:
+        """A part or the completion is refused: nothing shows, and once the store is well the blob goes on."""
+        key, digest = named(data)
+        good = getattr(imitated.client, verb)
+
+        def refuse(**given: Any) -> Any:
+            if given.get("PartNumber", 4) < 4:
+                return good(**given)
+            answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+            raise ClientError(answer, verb)
+
+        monkeypatch.setattr(imitated.client, verb, refuse)
+        with (
+            pytest.raises((StoreUnavailable, StoreFull)),
+            imitated.writer(key, digest, SIZE, "first", resume=True) as writer,
+        ):
+            writer.keep()
+            feed(writer, data)
+            writer.commit(writer.hasher.verify())
+        monkeypatch.setattr(imitated.client, verb, good)
+        assert imitated.stat(key) is None
+        assert go_on(imitated, data) == (15 if verb == "upload_part" else 20) * MIB
+        assert read(imitated, key) == data
+        assert leftovers(imitated) == [key]
 
     def test_a_writer_that_slept_looks_before_it_sends(
         self, s3: S3Store, data: bytes, monkeypatch: pytest.MonkeyPatch

@@ -17,6 +17,7 @@ from distworker.errors import (
     DistworkerError,
     Draining,
     Lost,
+    StoreFull,
     StoreUnavailable,
     Throttled,
     Unavailable,
@@ -59,7 +60,10 @@ def broken(run: Run, error: BaseException, at: int = BREAK) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [Unavailable("it broke"), Throttled("slowly"), StoreUnavailable("away"), Lost("other"), Draining("bye")],
+    [
+        *(Unavailable("it broke"), Throttled("slowly"), Lost("other"), Draining("bye")),
+        *(StoreUnavailable("away"), StoreFull("no room")),
+    ],
     ids=lambda error: error.code,
 )
 def test_the_next_run_reads_only_the_rest(run: Run, error: DistworkerError) -> None:
