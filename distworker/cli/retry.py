@@ -13,7 +13,7 @@ from distworker.cli.start import detached, left
 from distworker.names import VERSION
 
 if TYPE_CHECKING:
-    from distworker.service.jobs import Retried
+    from distworker.service.retry import Retried
 
 
 @click.command("retry", short_help="Run again what failed.")

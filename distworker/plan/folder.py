@@ -15,6 +15,7 @@ when its folder has a request, the ledger does not know it, and no note says tha
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ REPORT: Final = "report-"
 _STALE: Final = (LIST_FILE, LOCAL_FILE, PAUSED_FILE, CANCELLED_FILE, CLOSED_FILE)
 _NOTE_MAX: Final = MIB
 _FLEET: Final = "fleet"
+_HELD: Final = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +189,20 @@ def read_fleet(store: BlobStore, tenant: str) -> str:
 def write_fleet(store: BlobStore, tenant: str, fleet: str) -> None:
     """Say whose jobs these are: only that fleet takes lost ones up by itself."""
     store.put_bytes(care_key(tenant, _FLEET), fleet.encode())
+
+
+def note_origin(store: BlobStore, tenant: str, origin: str, *, paused: bool) -> None:
+    """Remember, or forget, that an operator holds this registry."""
+    key = care_key(tenant, f"{_HELD}/{hashlib.sha256(origin.encode()).hexdigest()}")
+    if paused:
+        store.put_bytes(key, origin.encode())
+    else:
+        store.delete(key)
+
+
+def noted_origins(store: BlobStore, tenant: str) -> Iterator[str]:
+    """The registries that operators hold."""
+    for item in store.list(care_key(tenant, _HELD) + "/"):
+        data = store.get_bytes(item.key, _NOTE_MAX)
+        if data:
+            yield data.decode(errors="replace")

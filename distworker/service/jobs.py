@@ -11,8 +11,8 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from distworker import names
@@ -31,6 +31,7 @@ from distworker.plan.folder import (
     PAUSED_FILE,
     Note,
     folder,
+    note_origin,
     read_fleet,
     read_request,
     remove_note,
@@ -45,6 +46,7 @@ from distworker.service.opening import first_step, job_record
 from distworker.service.payload import parse_request
 from distworker.service.recover import OPENED, Looked, Recovery, lost_text
 from distworker.service.reports import read_outcomes, read_view
+from distworker.service.retry import Retried
 from distworker.service.runner import Dispatcher
 from distworker.state.base import CANCELLING, RUNNING, JobView, Ledger, Overdue, WorkerView
 
@@ -69,17 +71,6 @@ def new_job_id(now: Callable[[], float] = time.time, random: Callable[[int], int
 
 def _base32(number: int) -> str:
     return "".join(_DIGITS[number >> shift & 31] for shift in (15, 10, 5, 0))
-
-
-@dataclass(frozen=True, slots=True)
-class Retried:
-    """What a retry came to: the new job ("" when there was nothing to do), how many images it has, how many
-    cancelled ones were left out, and whether it was running already."""
-
-    job: str
-    images: int
-    left_out: int
-    joined: bool
 
 
 class Jobs:
@@ -214,11 +205,13 @@ class Jobs:
     def pause_origin(self, origin: str) -> None:
         """Admit nothing that asks this registry until it is resumed."""
         self._ledger.pause_origin(origin)
+        self._note(partial(note_origin, origin=origin, paused=True), self._tenant)
         self._settle("pause it again")
 
     def resume_origin(self, origin: str) -> bool:
         """Let work at this registry go on; False when no operator had paused it."""
         resumed = self._ledger.resume_origin(origin)
+        self._note(partial(note_origin, origin=origin, paused=False), self._tenant)
         if resumed:
             self._ring()
             self._settle("resume it again")
@@ -271,7 +264,7 @@ class Jobs:
         if what.nothing:
             return Retried("", 0, what.left_out, joined=False)
         store = self._store()
-        new, running = self._retry_id(store, job)
+        new, running = retrying.next_id(self._ledger, store, self._tenant, job)
         if running:
             return Retried(new, 0, what.left_out, joined=True)
         request = read_request(store, str(view.record.get("tenant") or self._tenant), job)
@@ -286,23 +279,16 @@ class Jobs:
         self.create(retrying.again(request, pairs, new, self._now(), priority))
         return Retried(new, len(pairs), what.left_out, joined=False)
 
-    def _retry_id(self, store: BlobStore, job: str) -> tuple[str, bool]:
-        """The next free id of a retry; or the one that is running, and True. One that is only in the store
-        and not over is free: its sender died before the ledger heard of it, or the ledger lost it."""
-        for candidate in retrying.ids(job):
-            view = self._ledger.job(candidate)
-            if view is not None and is_open(view):
-                return candidate, True
-            if view is None and not folder(store, self._tenant, candidate).ended:
-                return candidate, False
-        raise AssertionError("ids of retries have no end")
-
     def _remember(self, view: JobView, write: Callable[[BlobStore, str], None]) -> None:
+        """As `_note`, of a job."""
+        self._settle(f"look at `distworker status {view.id}`, and do it again where it is gone")
+        self._note(write, str(view.record.get("tenant") or self._tenant))
+
+    def _note(self, write: Callable[[BlobStore, str], None], tenant: str) -> None:
         """Note in the store what an operator did, for when Redis loses it. The ledger has it: trouble here is
         told and no failure."""
-        self._settle(f"look at `distworker status {view.id}`, and do it again where it is gone")
         try:
-            write(self._store(), str(view.record.get("tenant") or self._tenant))
+            write(self._store(), tenant)
         except ConfigInvalid as error:
             log.debug("not noted in the store: %s", error)
         except InfrastructureError as error:

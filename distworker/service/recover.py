@@ -27,6 +27,7 @@ from distworker.plan.folder import (
     Note,
     folder,
     folders,
+    noted_origins,
     read_fleet,
     read_request,
     write_fleet,
@@ -75,6 +76,7 @@ class Recovery:
         self._window = window
         self._dry = dry
         self._now = now
+        self._opened = False
 
     def every(self) -> Iterator[Looked]:
         """Every job of the store in the order of ids, each when it is asked for."""
@@ -126,12 +128,20 @@ class Recovery:
         for name in sorted(found.names):
             if name.startswith(REPORT):  # of an end that was not recorded to its own end
                 self._store.delete(job_key(self._tenant, found.job, name))
+        self._hold_registries()
         first = first_step(request, self._window)
         if not self._ledger.open_job(request.id, job_record(request), first, paused=found.paused):
             return Looked(found.job, KNOWN, "was opened by somebody else just now")
         if found.paused:
             how += "; it is paused, as it was"
         return Looked(found.job, OPENED, f"opened again, {how}", found.paused)
+
+    def _hold_registries(self) -> None:
+        """Before the first lost job: what operators paused was lost with it."""
+        if not self._opened:
+            for origin in noted_origins(self._store, self._tenant):
+                self._ledger.pause_origin(origin)
+        self._opened = True
 
     def _close_cancelled(self, job: str) -> None:
         if not self._dry:

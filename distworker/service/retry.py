@@ -14,14 +14,27 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
 
+from distworker.blobstore.base import BlobStore
 from distworker.errors import InvalidRequest
 from distworker.plan.codec import PAIRS_MAX
+from distworker.plan.folder import folder
 from distworker.plan.model import ImageTransfer, JobRequest, Pair
-from distworker.state.base import CANCELLED, FAILED, JobView
+from distworker.state.base import CANCELLED, FAILED, JobView, Ledger
 
 #: Longest id that a suffix is put on: with it and the number of an image it stays under 64 characters.
 _BASE_MAX: Final = 40
 _SUFFIX = re.compile(r"-retry[1-9][0-9]*\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What a retry came to: the new job ("" when there was nothing to do), how many images it has, how many
+    cancelled ones were left out, and whether it was running already."""
+
+    job: str
+    images: int
+    left_out: int
+    joined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +118,15 @@ def ids(job: str) -> Iterator[str]:
         mark = hashlib.sha256(base.encode()).hexdigest()[:8]
         base = f"{base[: _BASE_MAX - 9]}-{mark}"
     return (f"{base}-retry{number}" for number in count(1))
+
+
+def next_id(ledger: Ledger, store: BlobStore, tenant: str, job: str) -> tuple[str, bool]:
+    """The next free id of a retry; or the one that is running, and True. One that is only in the store and
+    not over is free: its sender died before the ledger heard of it, or the ledger lost it."""
+    for candidate in ids(job):
+        view = ledger.job(candidate)
+        if view is not None and view.closed is None:
+            return candidate, True
+        if view is None and not folder(store, tenant, candidate).ended:
+            return candidate, False
+    raise AssertionError("ids of retries have no end")

@@ -8,8 +8,8 @@ from typing import Any
 from distworker.cli.report import is_over
 from distworker.errors import JobUnknown, StateUnavailable
 from distworker.plan.model import JobRequest
-from distworker.service.jobs import Retried
 from distworker.service.recover import Looked
+from distworker.service.retry import Retried
 from distworker.state.base import JobView, Overdue, WorkerView
 from distworker.state.turns import TurnView
 

@@ -12,8 +12,8 @@ import pytest
 
 from distworker.cli import main, stuck, work
 from distworker.errors import DistworkerError, JobRunning, JobUnknown
-from distworker.service.jobs import Retried
 from distworker.service.recover import BROKEN, CLOSED, OPENED, Looked
+from distworker.service.retry import Retried
 from distworker.state.base import Overdue
 from distworker.state.reasons import SENTENCES
 from tests.unit.cli.fake_jobs import JOB, FakeJobs, closed, view

@@ -181,6 +181,24 @@ def test_a_paused_job_comes_back_paused() -> None:
     assert views == {"j1": True, "j2": False}
 
 
+def test_paused_registries_are_paused_before_a_lost_job_is_opened() -> None:
+    """Those that were resumed are not; where nothing was lost nothing is paused again."""
+    fleet = Fleet()
+    fleet.submit()
+    for origin in ("s.example", "dst.example:5000", "x" * 250):
+        fleet.jobs.pause_origin(origin)
+    assert fleet.jobs.resume_origin("x" * 250)
+    fleet.recover()
+    fleet.ledger.resume_origin("s.example")
+    fleet.recover()
+    assert fleet.jobs.paused_origins() == ["dst.example:5000"]
+    fleet.lose_redis()
+    fleet.recover(dry=True)
+    assert fleet.jobs.paused_origins() == []
+    fleet.recover()
+    assert fleet.jobs.paused_origins() == ["dst.example:5000", "s.example"]
+
+
 def test_a_job_that_may_be_over_for_long_is_opened_by_name_only() -> None:
     """Redis forgets a closed job after a week; if the store was away then, no report says so."""
     fleet = Fleet()
