@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 
 from distworker import stopping
 from distworker.digest import Digest
-from distworker.errors import DigestMismatch, Draining, LimitExceeded, Lost, TransferError
+from distworker.errors import (
+    DigestMismatch,
+    DistworkerError,
+    Draining,
+    LimitExceeded,
+    Lost,
+    StateUnavailable,
+    TransferError,
+)
 from distworker.registry import commit, mount, sessions
 from distworker.registry.base import BodyFactory, SessionNotes, UploadSession
 from distworker.registry.blobs import has_blob
@@ -134,7 +142,7 @@ class Uploader:
         except Unclear as unclear:
             held = self._settle(blob, unclear)
         finally:
-            if not held and not left:
+            if not held and not left and _ours():
                 self.cancel(blob.session or session)
         return held
 
@@ -193,3 +201,14 @@ class Uploader:
         # Quay wants a right for it that pushers are not given.
         if not self._at.quirks.cancel_needs_delete:
             sessions.cancel_upload(self._at, session)
+
+
+def _ours() -> bool:
+    """May this run still cancel its session? Whoever has its step now may have gone on with it."""
+    try:
+        stopping.fence()
+    except (Lost, StateUnavailable):
+        return False
+    except DistworkerError:
+        pass  # it was stopped for another reason
+    return True

@@ -30,6 +30,7 @@ from distworker.errors import (
     Draining,
     InfrastructureError,
     InternalError,
+    Interrupted,
     Lost,
     StateUnavailable,
 )
@@ -261,17 +262,19 @@ class Runner:
         lost = self._sign(running)
         for watch in running:
             # The answer names steps. A run that slept through its lease may stand beside the one after it.
-            if watch.id in lost and (runs[watch.id] == 1 or not self._holds(watch)):
-                watch.stop(not_ours())
+            if watch.id in lost and runs[watch.id] == 1:
+                watch.stop(not_ours(self._ledger.known(watch.id)))
+            elif watch.id in lost and (reason := self._refusal(watch)):
+                watch.stop(reason)
         for watch in late:
             if watch.draining and not watch.handed_over:
                 self._ledger.release(watch.id, watch.token)
                 watch.handed_over = True
                 log.warning("%s is given back although its run has not ended yet", watch.id)
 
-    def _holds(self, watch: RunWatch) -> bool:
+    def _refusal(self, watch: RunWatch) -> Interrupted | None:
         """Ask the ledger now, for this run alone."""
-        return not self._sign([watch])
+        return not_ours(self._ledger.known(watch.id)) if self._sign([watch]) else None
 
     def _sign(self, running: Sequence[RunWatch]) -> Collection[str]:
         who = self._presence
@@ -306,7 +309,7 @@ class Runner:
     @contextmanager
     def _watched(self, claim: Claim) -> Iterator[RunWatch]:
         size = claim.body.get("size")
-        watch = RunWatch(claim.id, claim.token, size if isinstance(size, int) else 0, self._holds)
+        watch = RunWatch(claim.id, claim.token, size if isinstance(size, int) else 0, self._refusal)
         with self._lock:
             self._active[claim.token] = watch
             if self._draining:

@@ -32,9 +32,12 @@ HANDOVER_SECONDS: Final = 8.0
 
 
 class RunWatch(Stopper):
-    """The `Watch` of one run. `holds` asks the ledger whether the run of this watch still has its step."""
+    """The `Watch` of one run. `refusal` asks the ledger why this run does not hold its step any more; None
+    while it does."""
 
-    def __init__(self, step: str, token: str, size: int, holds: Callable[[RunWatch], bool]) -> None:
+    def __init__(
+        self, step: str, token: str, size: int, refusal: Callable[[RunWatch], Interrupted | None]
+    ) -> None:
         super().__init__(self._ask)
         self.id = step
         self.token = token
@@ -43,7 +46,7 @@ class RunWatch(Stopper):
         self._durable = 0
         self._durable_before: int | None = None
         self.handed_over = False
-        self._holds = holds
+        self._refusal = refusal
         self._begun: float | None = None
         self._stopped: float | None = None
         self._seen = (0, 0)
@@ -105,11 +108,12 @@ class RunWatch(Stopper):
             self.stop(RequestTimeout(f"it was not done after {longest / 3600:.0f} hours"))
 
     def _ask(self) -> None:
-        if not self._holds(self):
-            self.stop(not_ours())
+        reason = self._refusal(self)
+        if reason is not None:
+            self.stop(reason)
             self.check()
 
 
-def not_ours() -> Interrupted:
-    """Why a run stops that the ledger does not know any more."""
-    return Lost("nobody waits for this any more, or another worker has it now")
+def not_ours(wanted: bool) -> Interrupted:
+    """Why a run stops that does not hold its step any more."""
+    return Lost("another worker has this step now") if wanted else Cancelled("nobody waits for this any more")

@@ -248,6 +248,10 @@ class Ledger(Protocol):
         worker's presence; returns the ids that are lost or cancelled."""
         ...
 
+    def known(self, step: str) -> bool:
+        """Is there such an unfinished step? Whoever lost one asks whether anybody still wants it."""
+        ...
+
     def farewell(self, owner: str) -> None:
         """The worker leaves: it no longer counts as live."""
         ...

@@ -135,6 +135,10 @@ class MemoryLedger(MemoryAdmission, MemoryEnds, MemoryJobs, MemoryOrigins, Memor
                 self._graph.set_due(step, now + self.rules.lease)
             return gone
 
+    def known(self, step: str) -> bool:
+        with self._lock:
+            return step in self._graph.steps
+
     def farewell(self, owner: str) -> None:
         with self._lock:
             self._workers.pop(owner, None)

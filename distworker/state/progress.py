@@ -20,6 +20,10 @@ class Progress:
         signs = [(sign.id, sign.token, sign.moved, sign.size) for sign in running]
         return list(self._redis.run("beat", owner, slots, wire.text(dict(info)), wire.text(signs)))
 
+    def known(self, step: str) -> bool:
+        with self._redis.errors():
+            return bool(self._redis.client.exists(self._redis.key("step", step)))
+
     def farewell(self, owner: str) -> None:
         with self._redis.errors(), self._redis.client.pipeline(transaction=True) as pipe:
             pipe.zrem(self._redis.key("seen"), owner)

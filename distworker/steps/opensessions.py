@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 
+from distworker.errors import DistworkerError, Lost, StateUnavailable
 from distworker.limits import SMALL_BLOB
 from distworker.plan.model import BlobMove, Place
 from distworker.registry.base import Registry, UploadSession
@@ -30,9 +31,11 @@ class OpenSessions:
     def left(self, registry: Registry) -> UploadSession | None:
         """The newest session of an earlier run, if it is of the same place; the others are cancelled."""
         found: UploadSession | None = None
-        for kept in self._context.sessions.of(self._step) if self._worth else ():
-            if kept.token == self._token:
-                continue
+        known = self._context.sessions.of(self._step) if self._worth else ()
+        others = [kept for kept in known if kept.token != self._token]
+        if others:
+            self._context.watch.fence()  # they may be a successor's, if this worker was frozen
+        for kept in others:
             session = UploadSession(kept.repository, kept.location, kept.min_chunk, begun=True)
             here = (kept.host, kept.credential, kept.repository)
             if found is None and here == (self._place.host, self._place.credential, self._place.repository):
@@ -67,3 +70,13 @@ class OpenSessions:
         """None is open any more."""
         if self._noted is not None:
             self._context.sessions.drop(self._step, self._token)
+
+    def ours(self) -> bool:
+        """May this run still take its sessions back? Whoever has its step now may have gone on with them."""
+        try:
+            self._context.watch.fence()
+        except (Lost, StateUnavailable):
+            return False
+        except DistworkerError:
+            pass  # it was stopped for another reason
+        return True

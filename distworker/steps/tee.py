@@ -162,9 +162,10 @@ class Tee:
             registry.upload_blob(repository, move.digest, move.size, _Once(self), session)
             done = True
         finally:
-            if not done:
-                registry.cancel_upload(session)
-            self._opened.over()
+            if done or self._opened.ours():
+                if not done:
+                    registry.cancel_upload(session)
+                self._opened.over()
         return True
 
     def _take(self) -> bytes | None:

@@ -49,6 +49,14 @@ def test_a_record_of_a_newer_version_is_left_for_others(world: World) -> None:
     assert world.pump() == ["j:J"]
 
 
+def test_a_step_is_known_until_it_is_over(world: World) -> None:
+    """Whoever lost it asks whether anybody still wants it."""
+    claim = one_upload(world)
+    assert world.ledger.known(claim.id)
+    world.done(claim)
+    assert not world.ledger.known(claim.id)
+
+
 def test_done_makes_the_waiter_ready_in_the_same_instant(world: World) -> None:
     """No gap between the last layer and the publish in which anything could be lost."""
     claim = one_upload(world)

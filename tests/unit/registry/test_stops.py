@@ -8,14 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from distworker.digest import Digest
-from distworker.errors import Cancelled, Lost
+from distworker.errors import Cancelled, Denied, Draining, Interrupted, Lost
 from distworker.manifest import parse_manifest
 from distworker.mediatypes import OCI_MANIFEST
 from distworker.stopping import Stopper
 from tests.fakes.content import image, layer
 from tests.fakes.registry import error
 from tests.fakes.registry_server import Answer, Twist
-from tests.unit.registry.conftest import Rig
+from tests.unit.registry.conftest import Rig, Sent
 
 RigMaker = Callable[..., Rig]
 IMAGE = image(layer("one", 1000))
@@ -99,3 +99,22 @@ def test_a_session_is_taken_back_although_the_run_is_over(rig: RigMaker) -> None
         with pytest.raises(Cancelled):
             r.client.start_upload("a/b")
     assert r.fake.sessions == {}
+
+
+@pytest.mark.parametrize(
+    ("reason", "cancelled"),
+    [(Lost("another worker has it"), 0), (Cancelled("nobody waits for it"), 1), (Draining("stopping"), 1)],
+)
+def test_a_session_that_a_successor_may_have_is_left_alone(
+    rig: RigMaker, reason: Interrupted, cancelled: int
+) -> None:
+    """A worker that wakes up finds its session refused, and does not know yet that others went on with it."""
+    r, data = rig(), layer("large", 500_000)
+
+    def fence() -> None:
+        raise reason
+
+    r.fake.always("PUT", "/blobs/uploads/", error(403, "DENIED"))
+    with Stopper(fence).bound(), pytest.raises(Denied):
+        r.client.upload_blob("a/b", Digest.of(data), len(data), lambda offset: Sent(data).at(offset))
+    assert r.fake.count("DELETE", "/blobs/uploads/") == cancelled

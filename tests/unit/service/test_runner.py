@@ -11,6 +11,7 @@ import pytest
 from distworker.blobstore.memory import MemoryStore
 from distworker.errors import (
     BlobUnknown,
+    Cancelled,
     DistworkerError,
     Lost,
     RateLimited,
@@ -445,3 +446,30 @@ def test_a_run_that_does_not_end_when_its_worker_stops_is_given_back_over_its_he
     bench = Bench(work)
     assert bench.runner.run("j:a").startswith("superseded: ")
     assert bench.ledger.done("j:a", "another", Change(total=0, cursor=0)), "the other one holds it"
+
+
+def test_a_run_hears_whether_its_step_is_wanted_by_others() -> None:
+    """What it left open is taken back, or left to whoever goes on."""
+    heard: list[type[Exception]] = []
+
+    def work(context: Context, claim: Claim) -> Answer:
+        if len(heard) == 0:
+            bench.clock.now += 60
+            bench.ledger.reap("other")
+        else:
+            bench.ledger.cancel("a")
+        bench.runner.beat()
+        try:
+            context.watch.check()
+        except (Lost, Cancelled) as error:
+            heard.append(type(error))
+            raise
+        raise AssertionError("the run went on")
+
+    bench = Bench(work)
+    assert "another worker has this step" in bench.runner.run("j:a")
+    bench.clock.now += 60
+    bench.ledger.beat("me", 4, {}, [])
+    bench.runner.upkeep()
+    assert "nobody waits for this" in bench.runner.run("j:a")
+    assert heard == [Lost, Cancelled]
