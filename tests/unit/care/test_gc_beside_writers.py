@@ -126,7 +126,7 @@ class Warehouse(RuleBasedStateMachine):
 
 
 TestWarehouse = Warehouse.TestCase
-TestWarehouse.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestWarehouse.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
 
 
 def test_every_way_in_which_one_writer_and_one_collection_cross() -> None:

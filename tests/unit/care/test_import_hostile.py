@@ -264,9 +264,9 @@ def test_a_bomb_is_stopped_while_it_expands(
     dock: Dock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """And nothing of it is left on the disk."""
-    monkeypatch.setattr(archives, "_FREE", 1 << 20)
+    monkeypatch.setattr(archives, "_FREE", 1 << 16)
     monkeypatch.setattr(archives.tempfile, "tempdir", str(tmp_path))
-    dock.refused(gzip.compress(bytes(1 << 28), 9), LimitExceeded)
+    dock.refused(gzip.compress(bytes(1 << 25), 9), LimitExceeded)
     assert [path.name for path in tmp_path.iterdir()] == ["in0"]
 
 
