@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from deploy.demo.servers import CeleryWorker, DockerRegistry, ThrottlingProxy
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.local import LocalStore
 from distworker.blobstore.s3 import S3Store
 from tests.images import LAYER, Layout, Pushed, digest_at
-from tests.scenarios.fleet import Fleet
-from tests.scenarios.traffic import blob_bytes, kept_blobs, ours
+from tests.scenarios.fleet import Fleet, wait_for
+from tests.scenarios.traffic import blob_bytes, kept_blobs, ours, writes
 
 pytestmark = pytest.mark.servers
 
@@ -96,3 +98,37 @@ def test_a_killed_worker_costs_only_the_bytes_that_were_on_their_way(
     # What the dead run had begun became the blob: nothing of it is left.
     assert not list(store.unfinished())
     assert not list(store.list("default/staging/"))
+
+
+def test_the_upload_session_of_a_killed_worker_is_taken_back(
+    new_fleet: Callable[..., Fleet], ends: tuple[DockerRegistry, DockerRegistry], tmp_path: Path
+) -> None:
+    """Killed while a layer is on its way to the destination: whoever takes the upload next finds the session
+    in Redis, cancels it at the registry, and nothing of it is left in either."""
+    fleet = new_fleet(more='token_secret = "a-secret-that-the-fleet-shares"\n')
+    source, destination = ends
+    layout = Layout(tmp_path / "layout")
+    layer = layout.blob(random.Random("sent").randbytes(40 * MIB), LAYER)
+    layout.tag("it", layout.image([layer]))
+    image = layout.push("it", f"{source.host}/app:1")
+    with ThrottlingProxy(("127.0.0.1", destination.port), rate=RATE / 2) as proxy:
+        fleet.know(source.host)
+        fleet.know(proxy.host)
+        fleet.start_workers(2)
+        target = f"{proxy.host}/mirror/app:1"
+        job = fleet.run("copy", f"{source.host}/app:1", target, "--detach", "--json").events[0]["job"]
+        wait_for(lambda: proxy.up > 10 * MIB, "a quarter of the layer is sent")
+        view = fleet.look(job)
+        [worker] = {step["worker"] for step in view["running"] if layer["digest"] in step["step"]}
+
+        next(one for one in fleet.workers if f"-{one.pid}-" in worker).kill9()
+
+        view = fleet.until_over(job)
+        assert view["state"] == "done", fleet.logs()
+    assert digest_at(f"{destination.host}/mirror/app:1") == image.digest
+    cancelled = [
+        line for line in writes(destination) if line.startswith("DELETE /v2/mirror/app/blobs/uploads/")
+    ]
+    assert cancelled, "the dead run's session was cancelled"
+    with redis.Redis.from_url(fleet.valkey.url(0), decode_responses=True) as client:
+        assert [key for key in client.scan_iter("dw:*") if "dw:us:" in key or key == "dw:sessions"] == []
