@@ -35,6 +35,7 @@ class _Line:
         self.sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self.stopper: Stopper | None = None
         self.shields = 0
+        self.fenceless = 0
 
     def hang_up(self, stopper: Stopper) -> None:
         with self.lock:
@@ -114,13 +115,14 @@ def check() -> None:
 
 def fence() -> None:
     """Asks the ledger now whether the run of this thread still holds its step; call it right before what
-    others would see. A shield does not hide the answer.
+    others would see. An ordinary shield does not hide the answer.
 
     Raises:
         Lost, Cancelled: it does not. StateUnavailable: nobody knows.
     """
-    if _here.line.stopper is not None:
-        _here.line.stopper.fence()
+    line = _here.line
+    if line.stopper is not None and not line.fenceless:
+        line.stopper.fence()
 
 
 def sleep(seconds: float) -> None:
@@ -143,16 +145,19 @@ def attend(opened: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def shielded() -> Iterator[None]:
-    """What this thread does in the block is not broken off."""
+def shielded(*, fenced: bool = True) -> Iterator[None]:
+    """What this thread does in the block is not broken off. Not `fenced`: nor refused, because it puts right
+    what was done too late."""
     line = _here.line
     with line.lock:
         line.shields += 1
+        line.fenceless += not fenced
     try:
         yield
     finally:
         with line.lock:
             line.shields -= 1
+            line.fenceless -= not fenced
 
 
 def _stopper() -> Stopper | None:

@@ -87,7 +87,9 @@ class Lane:
             head = self._end.head(reference)
             if head is None or head.digest != ours:
                 break
-            # This PUT may be late as well, so the lane is asked again after it.
-            self._end.put(reference, self._end.get(theirs))
+            # This PUT may be late as well, so the lane is asked again after it. It is for the later image, so
+            # it need not be ours to make.
+            with shielded(fenced=False):
+                self._end.put(reference, self._end.get(theirs))
             ours, (_, note) = theirs, self._knowledge.lane_newest(self._name)
         return True

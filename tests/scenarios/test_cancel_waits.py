@@ -71,7 +71,7 @@ def test_a_cancel_ends_uploads_and_silent_downloads(
 
         def taken_back(name: str) -> bool:
             """Did the registry hear that the upload of the layer is over?"""
-            return len(ours(destination, "DELETE", f"/{name}/blobs/uploads/")) == 1
+            return len(ours(destination, "DELETE", f"/{name}/blobs/uploads/")) >= 1
 
         # An upload from the store, and a pass that reads and sends at once
         upload = cancelled(fleet, under_way("stored", source.host, there.host), 1)

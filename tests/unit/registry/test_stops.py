@@ -7,15 +7,32 @@ from collections.abc import Callable
 
 import pytest
 
+from distworker.blobstore.memory import MemoryStore
 from distworker.digest import Digest
 from distworker.errors import Cancelled, Denied, Draining, Interrupted, Lost
-from distworker.manifest import parse_manifest
+from distworker.manifest import Manifest, parse_manifest
 from distworker.mediatypes import OCI_MANIFEST
+from distworker.plan.ends import RegistryEnd
+from distworker.registry.base import Registry
+from distworker.state.memory import MemoryLedger
+from distworker.steps.base import Context
+from distworker.steps.lane import Lane
 from distworker.stopping import Stopper
 from tests.fakes.content import image, layer
+from tests.fakes.ports import FakeWatch
 from tests.fakes.registry import error
 from tests.fakes.registry_server import Answer, Twist
 from tests.unit.registry.conftest import Rig, Sent
+
+
+class OneRegistry:
+    """No registry is asked for here."""
+
+    def client(self, host: str, credential: str = "") -> Registry:
+        raise AssertionError("the end is given")
+
+    source = client
+
 
 RigMaker = Callable[..., Rig]
 IMAGE = image(layer("one", 1000))
@@ -118,3 +135,30 @@ def test_a_session_that_a_successor_may_have_is_left_alone(
     with Stopper(fence).bound(), pytest.raises(Denied):
         r.client.upload_blob("a/b", Digest.of(data), len(data), lambda offset: Sent(data).at(offset))
     assert r.fake.count("DELETE", "/blobs/uploads/") == cancelled
+
+
+def test_a_late_tag_is_put_right_by_the_run_that_lost_its_step(rig: RigMaker) -> None:
+    """By the real client, whose every try of a tag is fenced."""
+    r = filled(rig())
+    later = image(layer("two", 1000))
+    for blob in later.blobs:
+        r.fake.put_blob("a/b", blob)
+    r.fake.put_manifest("a/b", later.manifest.raw, later.manifest.media_type)
+    knowledge, lost = MemoryLedger(), []
+
+    def fence() -> None:
+        if lost:
+            raise Lost("another worker has it now")
+
+    context = Context(OneRegistry(), MemoryStore(), knowledge, FakeWatch())
+    lane = Lane(context, "x/a/b:1", "old", 0, RegistryEnd(r.client, "a/b"))
+    number = knowledge.lane_begin("x/a/b:1", "new")
+
+    def put(reference: str, manifest: Manifest) -> None:
+        r.client.put_manifest("a/b", reference, manifest)
+        knowledge.lane_published("x/a/b:1", number, {"image": "new", "digest": str(later.digest)})
+        lost.append(True)
+
+    with Stopper(fence).bound():
+        assert not lane.put("1", MANIFEST, put)
+    assert r.fake.tag_lists["a/b"]["1"] == later.digest

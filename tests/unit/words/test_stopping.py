@@ -119,6 +119,16 @@ def test_a_shield_does_not_hide_that_the_step_is_gone() -> None:
         stopping.fence()
 
 
+def test_what_is_put_right_is_not_refused() -> None:
+    """A run that came too late brings the later image's tag back although it holds nothing any more."""
+
+    def gone() -> None:
+        raise Lost("taken over")
+
+    with Stopper(gone).bound(), stopping.shielded(fenced=False):
+        stopping.fence()
+
+
 def test_nobody_needs_a_run() -> None:
     """The client of registries works without one."""
     stopping.check()
