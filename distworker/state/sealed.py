@@ -20,10 +20,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from distworker.errors import DistworkerError
-from distworker.state.connection import Connection
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    from distworker.state.connection import Connection
 
 #: Seconds Redis is left alone after it failed: a server that hangs costs many seconds for each question.
 AWAY: Final = 30.0

@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from distworker.state.connection import Connection
 from distworker.state.sealed import Sealed
+
+if TYPE_CHECKING:
+    from distworker.state.connection import Connection
 
 #: Seconds a session is kept: registries forget theirs after hours or days.
 KEEP: Final = 86_400.0
