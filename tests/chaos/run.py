@@ -7,6 +7,7 @@ something in the middle; then everything may come to its end, and watcher and ch
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
@@ -16,20 +17,22 @@ from typing import Any, Final
 
 import redis
 
-from tests.chaos import checker, plan
+from tests.chaos import plan
 from tests.chaos.checker import Checker, Expected
 from tests.chaos.content import MIB, Image, Maker, push
 from tests.chaos.faults import Faults
-from tests.chaos.ledger import PREFIX, LedgerKeys
+from tests.chaos.ledger import LedgerKeys
 from tests.chaos.plan import Action
-from tests.chaos.recovery import Kill, Recovery, quantile
+from tests.chaos.recovery import Kill, Recovery
+from tests.chaos.report import HANGS, Clock, Report, quantiles
 from tests.chaos.site import BUCKET, Site
 from tests.chaos.watcher import Finding, Watcher
 
-HANGS: Final = "hangs"
 #: Guards against waiting for ever (seconds): for the jobs to end, and for the sweeps to have been everywhere.
 JOBS_WITHIN: Final = 420.0
 SWEPT_WITHIN: Final = 90.0
+#: Steps that run at a time: so many answers to the beginning of an upload may be lost in one fault.
+SLOTS: Final = 4 * plan.WORKERS
 Say = Callable[[str], None]
 
 
@@ -42,56 +45,6 @@ class Size:
     newer: int = 12
     doomed: int = 16
     large: int = 12 * MIB
-
-
-@dataclass
-class Report:
-    """What a run did and found. Times are seconds, `extra_per_kill` bytes read from the source again."""
-
-    seed: str
-    rounds: int = 0
-    images: int = 0
-    kills: int = 0
-    faults: dict[str, int] = field(default_factory=dict)
-    recovery: dict[str, float] = field(default_factory=dict)
-    recovery_undisturbed: dict[str, float] = field(default_factory=dict)
-    recovered: list[dict[str, Any]] = field(default_factory=list)
-    source_bytes: int = 0
-    unique_bytes: int = 0
-    extra_per_kill: int = 0
-    rehashed_bytes: int = 0
-    upload_sessions_left: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict)
-    looks: int = 0
-    wall: float = 0.0
-    findings: list[dict[str, str]] = field(default_factory=list)
-
-    @property
-    def lost(self) -> int:
-        """Findings that something is not there or not over."""
-        words = {checker.MISSING, checker.MISCOUNTED, checker.NOT_DONE, HANGS}
-        return sum(one["kind"] in words for one in self.findings)
-
-    @property
-    def wrong(self) -> int:
-        """Findings of every other kind."""
-        return len(self.findings) - self.lost
-
-    def text(self) -> str:
-        """For people."""
-        faults = "\n".join(f"  {number:>4}  {kind}" for kind, number in sorted(self.faults.items()))
-        found = "\n".join(f"  {one['kind']}: {one['what']}" for one in self.findings) or "  none"
-        return (
-            f"seed {self.seed}: {self.rounds} rounds, {self.images} images, {self.kills} kills,"
-            f" {self.wall:.0f} s\n{faults}\n"
-            f"recovery of a kill, s:          {_seconds(self.recovery)}\n"
-            f"  without another fault in it:  {_seconds(self.recovery_undisturbed)}\n"
-            f"read from the source: {self.source_bytes / MIB:.1f} MiB for {self.unique_bytes / MIB:.1f} MiB"
-            f" of content; {self.extra_per_kill / 1024:.0f} KiB more per kill, whatever the fault\n"
-            f"ends of images: {self.outcomes}; tags looked at {self.looks} times;"
-            f" {self.rehashed_bytes / MIB:.0f} MiB reread\n"
-            f"{self.lost} lost, {self.wrong} wrong; findings:\n{found}"
-        )
 
 
 @dataclass
@@ -169,8 +122,8 @@ class Chaos:
         report.wall = time.monotonic() - started
         report.extra_per_kill = max(0, report.source_bytes - report.unique_bytes) // max(1, report.kills)
         dead = [kill for kill in samples if kill.what != plan.FREEZE]
-        report.recovery = _quantiles(dead)
-        report.recovery_undisturbed = _quantiles([kill for kill in dead if not kill.disturbed])
+        report.recovery = quantiles(dead)
+        report.recovery_undisturbed = quantiles([kill for kill in dead if not kill.disturbed])
         report.recovered = [
             {k: v for k, v in asdict(kill).items() if k not in {"open", "at"}} for kill in samples
         ]
@@ -181,6 +134,7 @@ class Chaos:
     def _round(self, number: int, kills: int) -> list[Kill]:
         site, seed = self._site, f"{self._seed}/{number}"
         actions = plan.draw(seed, kills, **self._draw)
+        clock = Clock(self.report.phases)
         round_ = self._content(seed, number)
         site.to_source.rate = _rate(round_, actions)
         url = f"{site.valkey.url(0)}"
@@ -188,6 +142,7 @@ class Chaos:
         with watcher, Recovery(url) as recovery:
             faults = Faults(site, recovery)
             before = site.to_source.down
+            clock.phase("content")
             self._submit(round_, round_.migrated)
             round_.doomed_job = self._submit(round_, round_.doomed, ends=("done", "cancelled"))
             for step, action in enumerate(actions):
@@ -195,8 +150,11 @@ class Chaos:
                 self._do(action, faults, round_)
             site.to_source.rate = 0
             faults.end()
-            self._finish(recovery)
+            clock.phase("faults")
+            self._finish(round_, recovery)
+            clock.phase("the jobs' end")
         self._judge(round_, watcher, faults, before)
+        clock.phase("checks and sweeps")
         return recovery.kills
 
     def _content(self, seed: str, number: int) -> Round:
@@ -248,22 +206,36 @@ class Chaos:
 
     # --- the end of a round ---------------------------------------------------------------------------------
 
-    def _finish(self, recovery: Recovery) -> None:
-        """Wait until no job is open; what still is after the guard is a finding."""
-        end = time.monotonic() + JOBS_WITHIN
+    def _finish(self, round_: Round, recovery: Recovery) -> None:
+        """Wait until no job is open, and retry what failed, once, as a person does."""
         for one in self._site.crew:
             one.wait_ready()
         with LedgerKeys(recovery.url) as keys:
-            while time.monotonic() < end:
-                try:
-                    if not keys.open_jobs():
-                        return
-                except redis.RedisError:
-                    pass
-                time.sleep(0.5)
-            held = [f"{step.id} {step.state}" for step in keys.steps()][:20]
-            self._find([Finding(HANGS, f"jobs {sorted(keys.open_jobs())} are still open: {held}")])
-            self._say(self._site.logs())
+            if not self._wait_closed(keys):
+                return
+            for job, (_, ends) in list(round_.jobs.items()):
+                now = keys.job(job)
+                failed = sum(state == "failed" for _, state in now.outcomes) if now else 0
+                if failed:
+                    self._say(f"{failed} images of {job} failed and are tried again: {now and now.errors}")
+                    again = str(self._command("retry", job, "--detach").events[0]["job"])
+                    round_.jobs[again] = (failed, ends)
+                    round_.jobs[job] = (round_.jobs[job][0], (*ends, "failed"))
+                    self.report.retried += failed
+            self._wait_closed(keys)
+
+    def _wait_closed(self, keys: LedgerKeys) -> bool:
+        """Wait until no job is open; what still is after the guard is a finding."""
+        end = time.monotonic() + JOBS_WITHIN
+        while time.monotonic() < end:
+            with contextlib.suppress(redis.RedisError):
+                if not keys.open_jobs():
+                    return True
+            time.sleep(0.5)
+        held = [f"{step.id} {step.state}" for step in keys.steps()][:20]
+        self._find([Finding(HANGS, f"jobs {sorted(keys.open_jobs())} are still open: {held}")])
+        self._say(self._site.logs())
+        return False
 
     def _judge(self, round_: Round, watcher: Watcher, faults: Faults, before: int) -> None:
         site, report = self._site, self.report
@@ -279,9 +251,8 @@ class Chaos:
                 now = keys.job(job)
                 if now:
                     report.outcomes = dict(Counter(report.outcomes) + Counter(s for _, s in now.outcomes))
-            left = self._after_the_sweep(keys, wanted)
-        sessions = judge.uploads(site.destination.folder, explained=0)
-        report.upload_sessions_left = sessions
+            left = self._after_the_sweep(keys, wanted, explained=SLOTS * sum(faults.happened.values()))
+        report.upload_sessions_left += left.sessions
         self._find([*watcher.findings, *judge.findings, *left.findings])
         report.rehashed_bytes += judge.hashed + left.hashed
         report.looks += watcher.rounds
@@ -291,13 +262,14 @@ class Chaos:
         report.source_bytes += site.to_source.down - before
         report.unique_bytes += round_.content
 
-    def _after_the_sweep(self, keys: LedgerKeys, wanted: set[str]) -> Checker:
+    def _after_the_sweep(self, keys: LedgerKeys, wanted: set[str], explained: int) -> Checker:
         """Look for what is left behind until nothing is, or until every sweep has had its time."""
         end = time.monotonic() + SWEPT_WITHIN
         while True:
             left = Checker()
             left.ledger(keys)
             left.store(self._site.s3, BUCKET, wanted)
+            left.uploads(self._site.destination.folder, explained)
             if not left.findings or time.monotonic() > end:
                 return left
             time.sleep(2)
@@ -310,17 +282,3 @@ def _rate(round_: Round, actions: Sequence[Action]) -> float:
     """Bytes a second by which the round's content lasts about as long as its faults."""
     lasts = sum(action.gap + (action.seconds if action.what != plan.FREEZE else 0) + 2 for action in actions)
     return max(256 * 1024, round_.content / lasts)
-
-
-def _quantiles(kills: Sequence[Kill]) -> dict[str, float]:
-    values = [kill.seconds for kill in kills if kill.steps and not kill.open]
-    shares = {"p50": 0.5, "p95": 0.95, "max": 1.0}
-    return {"kills": len(values)} | {name: round(quantile(values, s), 2) for name, s in shares.items()}
-
-
-def _seconds(quantiles: Mapping[str, float]) -> str:
-    words = [f"{name} {quantiles[name]:.1f}" for name in ("p50", "p95", "max")]
-    return f"{' '.join(words)} ({quantiles['kills']:.0f} kills that hit a running step)"
-
-
-__all__ = ["PREFIX", "Chaos", "Report", "Size"]

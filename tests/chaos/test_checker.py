@@ -153,10 +153,16 @@ def test_what_a_dead_worker_left_in_the_store_is_found(arrived: Arrived) -> None
 
 
 def test_an_upload_session_that_nobody_ends_is_found(arrived: Arrived) -> None:
-    """The registry itself would keep it for a week."""
-    folder = arrived.destination.folder / "data/docker/registry/v2/repositories/team/one/_uploads/0123"
-    folder.mkdir(parents=True)
+    """The registry itself would keep it for a week. An empty one may be explained, one with bytes never."""
+    uploads = arrived.destination.folder / "data/docker/registry/v2/repositories/team/one/_uploads"
+    (uploads / "0123").mkdir(parents=True)
     assert arrived.judge() == [checker.SESSION]
+    judge = Checker()
+    judge.uploads(arrived.destination.folder, explained=1)
+    assert (judge.findings, judge.sessions) == ([], 1)
+    (uploads / "0123" / "data").write_bytes(b"bytes")
+    judge.uploads(arrived.destination.folder, explained=1)
+    assert [finding.kind for finding in judge.findings] == [checker.SESSION]
 
 
 @pytest.mark.parametrize(
