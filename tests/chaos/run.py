@@ -240,6 +240,7 @@ class Chaos:
     def _judge(self, round_: Round, watcher: Watcher, faults: Faults, before: int) -> None:
         site, report = self._site, self.report
         watcher.look()
+        watcher.close()
         judge = Checker()
         judge.registry(site.source.port, site.destination.port, round_.expected)
         wanted = {
