@@ -20,7 +20,9 @@ from tests.images import CONFIG, INDEX, LAYER, MANIFEST
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
-#: Every so many images: one with a large layer, one for two platforms.
+#: Every so many images: one with a layer that a successor goes on with, one with a large one, one for two
+#: platforms.
+HUGE_EVERY: Final = 25
 LARGE_EVERY: Final = 8
 INDEX_EVERY: Final = 6
 #: Images that share a base layer.
@@ -53,11 +55,12 @@ def digest_of(data: bytes) -> str:
 
 
 class Maker:
-    """Makes images; `large` is the size of the large layers."""
+    """Makes images; `large` and `huge` are sizes of layers."""
 
-    def __init__(self, seed: str, *, large: int = 8 * MIB, base: int = MIB) -> None:
+    def __init__(self, seed: str, *, large: int = 6 * MIB, huge: int = 24 * MIB, base: int = MIB) -> None:
         self._seed = seed
         self._large = large
+        self._huge = huge
         self._base = base
         self._bases: dict[int, bytes] = {}
 
@@ -73,6 +76,8 @@ class Maker:
         layers = [self._shared(number // FAMILY), own]
         if number % LARGE_EVERY == LARGE_EVERY // 2:
             layers.append(self._chance(f"{repository} large").randbytes(self._large))
+        if number % HUGE_EVERY == HUGE_EVERY // 2:
+            layers.append(self._chance(f"{repository} huge").randbytes(self._huge))
         manifests: dict[str, tuple[str, bytes]] = {}
         blobs: dict[str, bytes] = {}
         top = self._manifest(layers, "amd64", f"{repository} {version}", manifests, blobs)

@@ -39,12 +39,13 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Size:
     """How much a round moves: images of the migration, those that get newer content, those of the job that
-    is cancelled; bytes of a large layer."""
+    is cancelled; bytes of a large layer, and of one that a successor goes on with."""
 
     images: int = 100
     newer: int = 12
     doomed: int = 16
-    large: int = 12 * MIB
+    large: int = 6 * MIB
+    huge: int = 24 * MIB
 
 
 @dataclass
@@ -136,17 +137,18 @@ class Chaos:
         actions = plan.draw(seed, kills, **self._draw)
         clock = Clock(self.report.phases)
         round_ = self._content(seed, number)
-        site.to_source.rate = _rate(round_, actions)
         url = f"{site.valkey.url(0)}"
         watcher = Watcher(site.destination.port, round_.versions)
         with watcher, Recovery(url) as recovery:
             faults = Faults(site, recovery)
             before = site.to_source.down
+            site.to_source.rate = _rate(round_.content, actions)
             clock.phase("content")
             self._submit(round_, round_.migrated)
             round_.doomed_job = self._submit(round_, round_.doomed, ends=("done", "cancelled"))
             for step, action in enumerate(actions):
                 self._say(f"round {number} {step + 1}/{len(actions)}: {action.what}")
+                site.to_source.rate = _rate(round_.content - site.to_source.down + before, actions[step:])
                 self._do(action, faults, round_)
             site.to_source.rate = 0
             faults.end()
@@ -158,7 +160,8 @@ class Chaos:
         return recovery.kills
 
     def _content(self, seed: str, number: int) -> Round:
-        size, maker = self._size, Maker(seed, large=self._size.large)
+        size = self._size
+        maker = Maker(seed, large=size.large, huge=size.huge)
         migrated = maker.fleet(f"r{number}/apps", size.images)
         # The others share base layers with the first ones.
         newer = [maker.image(f"r{number}/apps/app{n}", n, version=2) for n in range(size.newer)]
@@ -279,7 +282,7 @@ class Chaos:
         self.report.findings += [asdict(one) for one in findings]
 
 
-def _rate(round_: Round, actions: Sequence[Action]) -> float:
-    """Bytes a second by which the round's content lasts about as long as its faults."""
+def _rate(left: int, actions: Sequence[Action]) -> float:
+    """Bytes a second by which what is left of the content lasts about as long as what is left of the plan."""
     lasts = sum(action.gap + (action.seconds if action.what != plan.FREEZE else 0) + 2 for action in actions)
-    return max(256 * 1024, round_.content / lasts)
+    return max(1.5 * MIB, left / lasts)
