@@ -22,7 +22,7 @@ KIB: Final = 1024
 MIB: Final = 1024 * 1024
 #: Every so many images: one with a layer that a successor goes on with, one with a large one, one for two
 #: platforms.
-HUGE_EVERY: Final = 25
+HUGE_EVERY: Final = 50
 LARGE_EVERY: Final = 8
 INDEX_EVERY: Final = 6
 #: Images that share a base layer.
