@@ -31,6 +31,8 @@ LEFT_OVER, MISCOUNTED, NOT_DONE = "left over", "miscounted", "not done"
 WORKING_KEYS: Final = {
     "s:": "step",
     "sub:": "subscription",
+    "rnk:": "ranks of subscriptions",
+    "draining": "step not yet told",
     "rem:": "barrier",
     "got:": "finished needs",
     "due": "lease",
@@ -44,9 +46,11 @@ WORKING_KEYS: Final = {
     "run:": "running set",
     "open": "open job",
     "cancelling": "job being cancelled",
+    "us:": "kept upload session",
+    "sessions": "kept upload session",
 }
 #: Keys of the installation, which stay; and of the broker, whose messages are only hints.
-STANDING: Final = ("caps", "w:", "turn:", "seq", "reaped", "distworker.", "_kombu.", "unacked")
+STANDING: Final = ("caps", "stopped", "w:", "turn:", "seq", "reaped", "distworker.", "_kombu.", "unacked")
 
 
 @dataclass(frozen=True)

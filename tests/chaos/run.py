@@ -26,11 +26,12 @@ from tests.chaos.plan import Action
 from tests.chaos.recovery import Kill, Recovery
 from tests.chaos.report import HANGS, Clock, Report, quantiles
 from tests.chaos.site import BUCKET, Site
+from tests.chaos.sweep import sweep_ahead
 from tests.chaos.watcher import Finding, Watcher
 
 #: Guards against waiting for ever (seconds): for the jobs to end, and for the sweeps to have been everywhere.
 JOBS_WITHIN: Final = 420.0
-SWEPT_WITHIN: Final = 90.0
+SWEPT_WITHIN: Final = 30.0
 #: Steps that run at a time: so many answers to the beginning of an upload may be lost in one fault.
 SLOTS: Final = 4 * plan.WORKERS
 Say = Callable[[str], None]
@@ -270,6 +271,8 @@ class Chaos:
         """Look for what is left behind until nothing is, or until every sweep has had its time."""
         end = time.monotonic() + SWEPT_WITHIN
         while True:
+            swept = Counter(sweep_ahead(self._site.fleet.config))
+            self.report.swept = dict(Counter(self.report.swept) + swept)
             left = Checker()
             left.ledger(keys)
             left.store(self._site.s3, BUCKET, wanted)
