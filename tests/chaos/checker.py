@@ -20,6 +20,7 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 
+from deploy.demo.accesslog import accesses
 from tests.chaos.ledger import LedgerKeys
 from tests.chaos.watcher import ACCEPT, Finding
 
@@ -65,11 +66,12 @@ class Expected:
 @dataclass
 class Checker:
     """Collects findings; each method looks at one place. `hashed` counts the bytes that were reread,
-    `sessions` the explained ones."""
+    `sessions` the upload sessions that are empty, `refused` those that the registry was asked to end."""
 
     findings: list[Finding] = field(default_factory=list)
     hashed: int = 0
     sessions: int = 0
+    refused: int = 0
 
     def find(self, kind: str, what: str) -> None:
         """Note something that must not be."""
@@ -116,13 +118,23 @@ class Checker:
                 self.find(WRONG_BYTES, f"{repository} {kind} {digest}: source and destination differ")
 
     def uploads(self, folder: Path, explained: int = 0) -> None:
-        """Upload sessions that a registry on disk still has. One that took bytes was known to a worker, so
-        somebody must have ended it; of the empty ones the answer may have been lost, at most `explained`
-        times."""
+        """Upload sessions that a registry on disk still has.
+
+        One that took bytes was known to a worker, so somebody must have asked the registry to end it (2.8
+        refuses that after a broken PUT: "upload resumed at wrong offset", and keeps it until its own
+        purging). Of the empty ones the answer may have been lost, at most `explained` times.
+        """
+        asked = {
+            access.path.rpartition("/")[2]
+            for access in accesses(folder / "access.log")
+            if access.method == "DELETE" and "/blobs/uploads/" in access.path
+        }
         empty = 0
         for session in sorted(folder.glob("data/docker/registry/v2/repositories/**/_uploads/*")):
             data = session / "data"
-            if data.exists() and data.stat().st_size:
+            if session.name in asked:
+                self.refused += 1
+            elif data.exists() and data.stat().st_size:
                 name = f"{session.parents[1].name}/{session.name}"
                 self.find(SESSION, f"{name} with {data.stat().st_size} bytes, that nobody ended")
             else:

@@ -30,7 +30,7 @@ class Report:
     unique_bytes: int = 0
     extra_per_kill: int = 0
     rehashed_bytes: int = 0
-    upload_sessions_left: int = 0
+    upload_sessions: dict[str, int] = field(default_factory=dict)
     swept: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
     retried: int = 0
@@ -63,7 +63,7 @@ class Report:
             f" of content; {self.extra_per_kill / 1024:.0f} KiB more per kill, whatever the fault\n"
             f"ends of images: {self.outcomes}; {self.retried} brought by `retry`; tags looked at"
             f" {self.looks} times; {self.rehashed_bytes / MIB:.0f} MiB reread\n"
-            f"swept: {self.swept}; empty upload sessions whose answer was lost: {self.upload_sessions_left}\n"
+            f"swept: {self.swept}; upload sessions that are left and explained: {self.upload_sessions}\n"
             f"seconds of: {self.phases}\n"
             f"{self.lost} lost, {self.wrong} wrong; findings:\n{found}"
         )

@@ -98,7 +98,7 @@ class Chaos:
         kills: int,
         *,
         size: Size | None = None,
-        per_round: int = 24,
+        per_round: int = 36,
         pace: float = 1.0,
         outage: float = 6.0,
         say: Say = print,
@@ -166,7 +166,7 @@ class Chaos:
         migrated = maker.fleet(f"r{number}/apps", size.images)
         # The others share base layers with the first ones.
         newer = [maker.image(f"r{number}/apps/app{n}", n, version=2) for n in range(size.newer)]
-        doomed = maker.fleet(f"r{number}/doomed", size.doomed, middling=MIB)
+        doomed = maker.fleet(f"r{number}/doomed", size.doomed, middling=MIB // 2)
         old = [maker.image(image.repository, 1000 + n) for n, image in enumerate(doomed)]
         push(self._site.source.port, [*migrated, *doomed])
         push(self._site.destination.port, old)
@@ -257,7 +257,7 @@ class Chaos:
                 if now:
                     report.outcomes = dict(Counter(report.outcomes) + Counter(s for _, s in now.outcomes))
             left = self._after_the_sweep(keys, wanted, explained=SLOTS * sum(faults.happened.values()))
-        report.upload_sessions_left += left.sessions
+        report.upload_sessions = {"answer lost": left.sessions, "refused to end": left.refused}
         self._find([*watcher.findings, *judge.findings, *left.findings])
         report.rehashed_bytes += judge.hashed + left.hashed
         report.looks += watcher.rounds

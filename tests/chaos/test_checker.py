@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from deploy.demo.servers import DockerRegistry, Swift
+from deploy.demo.servers import DockerRegistry, Swift, wait_until
 from tests.chaos import checker, watcher
 from tests.chaos.checker import Checker, Expected, s3_client
 from tests.chaos.content import Image, Maker, digest_of, push
@@ -163,6 +165,13 @@ def test_an_upload_session_that_nobody_ends_is_found(arrived: Arrived) -> None:
     (uploads / "0123" / "data").write_bytes(b"bytes")
     judge.uploads(arrived.destination.folder, explained=1)
     assert [finding.kind for finding in judge.findings] == [checker.SESSION]
+    with closing(http.client.HTTPConnection(arrived.destination.host)) as client:
+        client.request("DELETE", "/v2/team/one/blobs/uploads/0123")  # it refuses: that is no state of its own
+        assert client.getresponse().status == 404
+    wait_until(lambda: "DELETE" in arrived.destination.access_log.read_text(), 10, "the log says it")
+    judge = Checker()
+    judge.uploads(arrived.destination.folder)
+    assert (judge.findings, judge.refused) == ([], 1)
 
 
 @pytest.mark.parametrize(
