@@ -1,9 +1,12 @@
-"""How often a worker comes back to a broker that refuses it."""
+"""How often a worker comes back to a broker that refuses it, and that it keeps to itself."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from celery.worker import state
+from celery.worker.consumer import Consumer
 
 from tasks.consumer import CALM, PAUSES, PatientConsumer
 
@@ -53,3 +56,12 @@ def test_a_worker_that_should_stop_does_not_wait(
         waited(consumer, time)
     monkeypatch.setattr(state, "should_stop", 0)
     assert waited(consumer, time) == 0
+
+
+def test_workers_do_not_talk_to_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Celery's command says; its other options stay."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(Consumer, "__init__", lambda _, *__, **fields: given.update(fields))
+    PatientConsumer(print, worker_options={"without_gossip": False, "queues": "a"}, pool=None)
+    options = {"without_gossip": True, "without_mingle": True, "queues": "a"}
+    assert given == {"worker_options": options, "pool": None}
