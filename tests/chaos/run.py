@@ -121,6 +121,8 @@ class Chaos:
             left = min(self._kills - report.kills, self._per_round)
             samples += self._round(report.rounds, max(left, plan.LEAST_KILLS))
             report.rounds += 1
+            said = f"{report.kills} kills, {report.lost} lost, {report.wrong} wrong"
+            self._say(f"so far: {report.rounds} rounds, {report.images} images, {said}")
         report.wall = time.monotonic() - started
         report.extra_per_kill = max(0, report.source_bytes - report.unique_bytes) // max(1, report.kills)
         dead = [kill for kill in samples if kill.what != plan.FREEZE]
