@@ -28,7 +28,7 @@ TABLE: Final[dict[str, str]] = {
     "answer": "ans:",  # <token> string: what its last operation was told; TTL Rules.answer
     # origins
     "use": "use:",  # <origin>|<credential> set: steps that hold a slot; freed with each of them
-    "pause": "pause:",  # <origin> or <origin>|<credential>|<kind> string: end, begin (ms); TTL is the end
+    "pause": "pause:",  # <origin> or <origin>|<credential>|<kind> string: end, begin (ms); TTL a minute more
     "stopped": "stopped",  # set: origins an operator paused, until resumed
     "caps": "caps",  # hash: origin → slots; replaced by set_caps, stays
     "hint": "hint:",  # <origin>|<credential>|<digest> zset: repositories by age; TTL Rules.hint

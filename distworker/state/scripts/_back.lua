@@ -32,7 +32,7 @@ local function cancel_some(job)
     if budget <= 0 then break end
     if (m and foreign(m)) or (p and foreign(p)) then newer = newer + 1
     elseif m or p then
-      budget = budget - 1 - (m and barrier_size(m) or 0) / 8
+      budget = budget - 1 - (m and barrier_size(m) or 0) / 2
       close_image(image, 'cancelled', '{}')
     else redis.call('SREM', key('images', job), image) end
   end

@@ -27,7 +27,7 @@ local function tell_one(r, name, spec)
   end
   local w = get(name)
   if w and barrier_remove(w, r.id) then
-    budget = budget - barrier_size(w) / 8
+    budget = budget - barrier_size(w) / 2
     fail(w, w.p.a or '', r.df[2])
   end
 end

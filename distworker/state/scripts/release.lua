@@ -7,7 +7,7 @@ if not r then return {answered(token), 0} end
 if pause ~= '' and delay > 0 and (r.p.o or '') ~= '' then
   local name = pause == 'origin' and r.p.o or slot_of(r.p) .. '|' .. kind(id)
   local ends = math.max(now + delay, pause_ends(name))
-  redis.call('SET', key('pause', name), string.format('%.0f %.0f', ends, now), 'PX', ends - now)
+  redis.call('SET', key('pause', name), string.format('%.0f %.0f', ends, now), 'PX', ends - now + 60000)
 end
 if r.k then drop(r)
 elseif err ~= '' and tired(r, delay) then fail(r, r.va, err)
