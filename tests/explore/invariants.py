@@ -23,6 +23,7 @@ def check(found: Records) -> None:
     for name, step in found.steps.items():
         _has_a_way(name, step, found)
         _is_wanted(name, step, found)
+    assert found.draining == {name for name, step in found.steps.items() if step.state == "drain"}
     _ready(found)
     _no_cycle(found.steps)
     _slots(found)
@@ -30,7 +31,7 @@ def check(found: Records) -> None:
 
 
 def _has_a_way(name: str, step: StepRecord, found: Records) -> None:
-    """Ready, or timed, or behind a barrier of steps that know whom to tell."""
+    """Ready, or timed, or draining, or behind a barrier of steps that know whom to tell."""
     assert step.due == (step.state in TIMED), f"{name} is {step.state}, its deadline: {step.due}"
     assert bool(step.barrier) <= (step.state == "wait"), f"{name} is {step.state} before its barrier is empty"
     assert step.state != "wait" or step.barrier, f"{name} waits for nothing"
@@ -44,7 +45,9 @@ def _is_wanted(name: str, step: StepRecord, found: Records) -> None:
     for one in step.subscribers - {NOBODY}:
         assert one in found.steps, f"{name} is for {one}, which does not exist"
         assert name in found.steps[one].barrier, f"{name} is for {one}, which does not wait for it"
-    if name[0] in LAYERS:
+    if step.state == "drain":
+        assert not step.unwanted
+    elif name[0] in LAYERS:
         assert step.unwanted == (not step.subscribers), f"{name} is for {step.subscribers}"
         assert step.unwanted or step.home in step.subscribers, f"{name} has its home at {step.home}"
         assert not step.unwanted or step.state in ("queued", "run"), f"{name} is {step.state} for nobody"

@@ -53,6 +53,7 @@ class Records:
     parked: dict[str, list[str]] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)  #: j|job, o|origin
     flying: set[str] = field(default_factory=set)
+    draining: set[str] = field(default_factory=set)  #: over, and some who wait for it are not told yet
     use: dict[str, set[str]] = field(default_factory=dict)
 
 
@@ -126,6 +127,7 @@ for _, id in ipairs(ids('parked')) do out.parked[id] = redis.call('SMEMBERS', P 
 out.stopped = redis.call('SMEMBERS', P .. KEY.stopped)
 for _, id in ipairs(ids('use')) do out.use[id] = redis.call('SMEMBERS', P .. KEY.use .. id) end
 out.flying = redis.call('SUNION', P .. KEY.fly_control, P .. KEY.fly_layers)
+out.draining = redis.call('SMEMBERS', P .. KEY.draining)
 out.due = redis.call('ZRANGE', P .. KEY.due, 0, -1)
 return cjson.encode(out)
 """
@@ -136,7 +138,7 @@ def of_redis(ledger: RedisLedger) -> Records:
     """From the raw keys."""
     client: Any = ledger.redis.client
     raw = json.loads(client.eval(READ, 0, ledger.redis.key("step").removesuffix("s:")))
-    found = Records(flying=set(raw["flying"]), rings=sorted(raw["rings"]))
+    found = Records(flying=set(raw["flying"]), rings=sorted(raw["rings"]), draining=set(raw["draining"]))
     found.ready = sorted((name, place) for name, place in raw["ready"])
     found.parked = {name: sorted(places) for name, places in dict(raw["parked"]).items()}
     found.paused = {f"o|{origin}" for origin in raw["stopped"]}

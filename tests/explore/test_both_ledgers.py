@@ -139,13 +139,66 @@ class Machine(RuleBasedStateMachine):
             self.pair.finish(self.world)
 
 
+class Abandoning(RedisLedger):
+    """Its caller dies after the first script of each end; who is not told by then is left to the reaper."""
+
+    def _ended(self, script: str, *args: str | int) -> str:
+        said, _ = self.redis.run(script, *args)
+        return str(said)
+
+
+class Abandoned(RuleBasedStateMachine):
+    """Histories on the server alone, in which no caller lives to tell more than one who waits."""
+
+    url: str
+
+    @initialize(layout=st.sampled_from(sorted(LAYOUTS)))
+    def begin(self, layout: str) -> None:
+        """Some world, from the beginning."""
+        clock = Clock(START)
+        self.ledger = Abandoning(self.url, rules=RULES, clock=clock)
+        client: Any = self.ledger.redis.client
+        client.flushdb()
+        self.world = World([self.ledger], clock, LAYOUTS[layout])
+        for job in sorted(LAYOUTS[layout].jobs):
+            self.world.make(("open", job))
+
+    @rule(data=st.data())
+    def move(self, data: st.DataObject) -> None:
+        """Honest moves mostly: what is to be seen comes late."""
+        self.world.make(data.draw(st.sampled_from(self.world.moves(data.draw(st.sampled_from([0, 0, 4]))))))
+
+    @invariant()
+    def kept(self) -> None:
+        """The promises hold while steps drain."""
+        if hasattr(self, "world"):
+            found = records.of_redis(self.ledger)
+            invariants.check(found)
+            invariants.check_moves(found, self.world.moved)
+
+    def teardown(self) -> None:
+        """The reaper tells the rest, and everything ends."""
+        if hasattr(self, "world"):
+            self.world.calm()
+            invariants.check_nothing_left(records.of_redis(self.ledger))
+            self.ledger.close()
+
+
 def test_both_agree_in_histories_that_hypothesis_makes_up(pair: Pair) -> None:
     """Shrunk to the shortest one when they do not."""
-    machine: Callable[[], Machine] = type("Machine", (Machine,), {"pair": pair})
+    _run(type("Machine", (Machine,), {"pair": pair}))
+
+
+def test_callers_who_die_before_all_are_told_leave_nothing_undone(redis_url: str) -> None:
+    """One subscriber is told in each call; the others wait for the next reaper."""
+    _run(type("Abandoned", (Abandoned,), {"url": redis_url}))
+
+
+def _run(machine: Callable[[], RuleBasedStateMachine]) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
-            max_examples=30,
+            max_examples=25,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
