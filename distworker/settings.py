@@ -5,9 +5,9 @@ the first `distworker.toml` found is read, `DISTWORKER_*` variables go on top (`
 `DISTWORKER_STORE_BUCKET`). `registries.toml` is looked up in the same places, or is the file that the setting
 `registries` names. A wrong or unknown key raises `ConfigInvalid` naming the file or variable, the key and the
 remedy. Protocol limits are not settings (`limits.py`). Values never reach a log: secrets are `SecretStr`,
-URLs are masked by `shown`. Only `service/wiring.py`, the faces and the Celery app read this module;
-everything below takes plain values. One page, though long: shapes and loading name the same keys; what
-`registries.toml` may say of one host is `settings_registry.py`.
+URLs are masked by `shown`. Only `service/wiring.py` with its `adapters.py`, the faces and the Celery app read
+this module; everything below takes plain values. What the tables of `distworker.toml` hold is
+`settings_sections.py`, what `registries.toml` may say of one host is `settings_registry.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
@@ -42,7 +42,8 @@ from pydantic_settings import (
 
 from distworker.errors import ConfigInvalid, InvalidReference
 from distworker.reference import parse_host
-from distworker.settings_registry import REGISTRY_PATHS, RegistrySettings, Strict, proxy_url, with_port
+from distworker.settings_registry import REGISTRY_PATHS, RegistrySettings, with_port
+from distworker.settings_sections import CareSettings, LogSettings, StoreSettings, UpkeepSettings
 from distworker.state.address import Access, is_redis, parse_address
 
 ENV_PREFIX: Final = "DISTWORKER_"
@@ -88,51 +89,6 @@ def _hard_to_guess(value: SecretStr) -> SecretStr:
 
 #: Several values; in a variable they stand between commas or spaces, or as a JSON list.
 Listed = Annotated[tuple[str, ...], NoDecode]
-
-
-class StoreSettings(Strict):
-    """Where blobs are kept: an S3 bucket, or a folder that all workers see."""
-
-    kind: Literal["s3", "local"] = "s3"
-    endpoint: Annotated[str, AfterValidator(with_port)] = ""
-    bucket: str = ""
-    prefix: str = ""
-    region: str = "us-east-1"
-    access_key: str = ""
-    secret_key: SecretStr = SecretStr("")
-    path_style: bool = True
-    unsigned_payload: bool = True
-    ca_file: str = ""
-    proxy: Annotated[str, AfterValidator(proxy_url)] = Field(default="", repr=False)
-    folder: str = ""
-
-
-class LogSettings(Strict):
-    """How the log on stderr looks."""
-
-    format: Literal["text", "json"] = "text"
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class UpkeepSettings(Strict):
-    """Seconds from one round of each sweep to the next; 0: never by itself."""
-
-    leftovers: int = Field(default=600, ge=0)
-    reports: int = Field(default=30, ge=0)
-    lost_jobs: int = Field(default=300, ge=0)
-    gc: int = Field(default=0, ge=0)
-    scrub: int = Field(default=0, ge=0)
-    retention: int = Field(default=86_400, ge=0)
-
-
-class CareSettings(Strict):
-    """What is kept in the store and for how long: seconds of grace before an unused blob is deleted, days for
-    records; and bytes a second that scrubbing may read."""
-
-    gc_grace: int = Field(default=86_400, ge=86_400)
-    keep_jobs: int = Field(default=90, ge=0)
-    keep_quarantine: int = Field(default=30, ge=0)
-    scrub_rate: ByteSize = Field(default=ByteSize(50_000_000), ge=0)
 
 
 class Settings(BaseSettings):

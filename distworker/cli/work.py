@@ -106,18 +106,18 @@ def examine(config: Config) -> Iterator[Check]:
 def workers(config: Config) -> Sequence[WorkerView]:
     """The live workers; raises StateUnavailable in time. Needs Redis only: where nothing is set up at all,
     that is said, and not that a key of the store is missing."""
-    from distworker.service import wiring  # noqa: PLC0415 - see the module text
+    from distworker.service import adapters  # noqa: PLC0415 - see the module text
 
     with _named(config):
-        return within(FIRST_ANSWER, wiring.build_ledger(config.settings).workers)
+        return within(FIRST_ANSWER, adapters.build_ledger(config.settings).workers)
 
 
 def require_redis(config: Config) -> None:
     """Raises StateUnavailable in time, naming --local, unless Redis is there and fit for the ledger."""
-    from distworker.service import wiring  # noqa: PLC0415 - see the module text
+    from distworker.service import adapters  # noqa: PLC0415 - see the module text
 
     with _instead(), _named(config):
-        within(FIRST_ANSWER, wiring.build_ledger(config.settings).check)
+        within(FIRST_ANSWER, adapters.build_ledger(config.settings).check)
 
 
 def require_worker(config: Config) -> None:

@@ -10,7 +10,7 @@ from distworker.service.recover import sweep_lost
 from distworker.service.reports import sweep_reports
 from distworker.service.runner import Equipment
 from distworker.service.upkeep import Bite, Sweep
-from distworker.settings import UpkeepSettings
+from distworker.settings_sections import UpkeepSettings
 from distworker.state.base import Ledger
 from distworker.steps.sweep import sweep_leftovers
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from distworker import names
-from distworker.service.wiring import build_ledger, build_registries, build_sessions, build_store
+from distworker.service.adapters import build_ledger, build_registries, build_sessions, build_store
 from distworker.settings import load
 from distworker.steps.sweep import GRACE, sweep_leftovers
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from distworker.registry.pool import RegistryPool
-from distworker.service.wiring import build_registries
+from distworker.service.adapters import build_registries
 from distworker.settings import load
 
 

@@ -16,8 +16,9 @@ from distworker.errors import NotARegistry, StateUnavailable, StoreUnavailable
 from distworker.registry.base import Registries
 from distworker.service.doctor import Check, Patient, examine
 from distworker.service.fingerprints import differing, fingerprints
-from distworker.settings import Config, Settings, StoreSettings
+from distworker.settings import Config, Settings
 from distworker.settings_registry import RegistrySettings
+from distworker.settings_sections import StoreSettings
 from distworker.state.memory import MemoryLedger
 
 

@@ -13,10 +13,11 @@ from distworker.blobstore.s3 import S3Store
 from distworker.errors import AddressRefused, ConfigInvalid, Denied, StateUnavailable
 from distworker.registry.client import MirroredClient
 from distworker.registry.providers import ROWS
-from distworker.service import wiring
+from distworker.service import adapters, wiring
 from distworker.service.local import LOCAL_SLOTS
-from distworker.settings import Config, Settings, StoreSettings
+from distworker.settings import Config, Settings
 from distworker.settings_registry import QuirkSettings, RegistrySettings
+from distworker.settings_sections import StoreSettings
 
 
 def config(settings: Settings | None = None, **tables: RegistrySettings) -> Config:
@@ -29,16 +30,16 @@ def config(settings: Settings | None = None, **tables: RegistrySettings) -> Conf
 def test_a_store_without_its_place_is_refused_by_name(kind: str, key: str) -> None:
     """The defaults alone are enough for local mode, not for a fleet."""
     with pytest.raises(ConfigInvalid) as caught:
-        wiring.build_store(Settings(store=StoreSettings(kind=kind)))
+        adapters.build_store(Settings(store=StoreSettings(kind=kind)))
     assert caught.value.fields["field"] == f"store.{key}"
     assert f"DISTWORKER_STORE_{key.upper()}" in caught.value.message
 
 
 def test_the_kind_of_store_decides_the_adapter(tmp_path: Path) -> None:
     """Nothing is connected yet."""
-    assert isinstance(wiring.build_store(Settings(store=StoreSettings(bucket="b"))), S3Store)
+    assert isinstance(adapters.build_store(Settings(store=StoreSettings(bucket="b"))), S3Store)
     folder = StoreSettings(kind="local", folder=str(tmp_path))
-    assert isinstance(wiring.build_store(Settings(store=folder)), LocalStore)
+    assert isinstance(adapters.build_store(Settings(store=folder)), LocalStore)
 
 
 def test_a_password_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,9 +47,9 @@ def test_a_password_variable_that_is_not_set_is_named(monkeypatch: pytest.Monkey
     table = RegistrySettings(username="u", password_env="HUB_PASSWORD")
     monkeypatch.delenv("HUB_PASSWORD", raising=False)
     with pytest.raises(ConfigInvalid, match="HUB_PASSWORD is not set"):
-        wiring.build_registries(config(a_example=table))
+        adapters.build_registries(config(a_example=table))
     monkeypatch.setenv("HUB_PASSWORD", "x")
-    wiring.build_registries(config(a_example=table)).close()
+    adapters.build_registries(config(a_example=table)).close()
 
 
 def test_a_registry_keeps_its_profile() -> None:
@@ -56,7 +57,7 @@ def test_a_registry_keeps_its_profile() -> None:
     table = RegistrySettings(
         plain_http=True, max_concurrency=3, token_realms=("auth.example",), upload_mode="patch"
     )
-    profile = wiring.build_registries(config(a_example=table)).profile("a.example")
+    profile = adapters.build_registries(config(a_example=table)).profile("a.example")
     assert (profile.plain_http, profile.max_concurrency, profile.upload_mode) == (True, 3, "patch")
     assert profile.token_realms == ("auth.example",)
 
@@ -64,7 +65,7 @@ def test_a_registry_keeps_its_profile() -> None:
 def test_the_table_of_registries_holds_where_the_operator_says_nothing() -> None:
     """By host or by `provider`; single cells may be set right."""
     table = RegistrySettings(provider="harbor", quirks=QuirkSettings(page_size=50, chunk_bytes=5 << 20))
-    pool = wiring.build_registries(config(a_example=table, ghcr_io=RegistrySettings()))
+    pool = adapters.build_registries(config(a_example=table, ghcr_io=RegistrySettings()))
     told = pool.profile("a.example").quirks
     assert (told.provider, told.list_api, told.page_size, told.chunk_bytes) == (
         "harbor",
@@ -82,7 +83,7 @@ def test_an_upload_mode_that_was_written_beats_the_table() -> None:
         "ghcr_io": RegistrySettings(upload_mode="auto"),
         "quay_io": RegistrySettings(upload_mode="chunked"),
     }
-    pool = wiring.build_registries(config(**words))
+    pool = adapters.build_registries(config(**words))
     assert pool.profile("ghcr.io").quirks.upload_mode == "auto"
     assert pool.profile("quay.io").quirks.upload_mode == "chunked"
 
@@ -95,7 +96,7 @@ def test_fewer_transfers_at_once_where_the_table_says_so() -> None:
         "b_example": RegistrySettings(provider="quay", max_concurrency=20),
     }
     many = Settings(store=StoreSettings(kind="local", folder="/nowhere"), slots=30)
-    pool = wiring.build_registries(config(many, **tables))
+    pool = adapters.build_registries(config(many, **tables))
     hosts = ("quay.io", "a.example", "b.example")
     assert [pool.profile(host).max_concurrency for host in hosts] == [ROWS["quay"].max_concurrency, 30, 20]
     told = wiring.presence(config(many, **tables))
@@ -117,7 +118,7 @@ def test_certificates_and_mirrors_reach_the_client(tmp_path: Path) -> None:
     table = RegistrySettings(
         client_cert="/c.cert", client_key="/c.key", mirrors=("m.example/hub",), mirror_tags=True
     )
-    pool = wiring.build_registries(config(settings, a_example=table))
+    pool = adapters.build_registries(config(settings, a_example=table))
     profile = pool.profile("a.example")
     assert (profile.client_cert, profile.client_key) == ("/c.cert", "/c.key")
     assert (profile.mirrors, profile.mirror_tags) == (("m.example/hub",), True)
@@ -126,7 +127,7 @@ def test_certificates_and_mirrors_reach_the_client(tmp_path: Path) -> None:
     with pytest.raises(Denied, match=r"blocks c\.example"):
         pool.client("c.example").ping()
     pool.close()
-    plain = wiring.build_registries(config())
+    plain = adapters.build_registries(config())
     assert plain.source("b.example") is plain.client("b.example")
 
 
@@ -139,10 +140,10 @@ def test_only_local_runs_find_certificates_by_themselves(
     folder.mkdir(parents=True)
     (folder / "me.cert").touch()
     with pytest.raises(ConfigInvalid, match=r"me\.key is missing"):
-        wiring.build_registries(config(), local=True).client("127.0.0.1:9").ping()
-    assert wiring.user_certs_dirs()[1:] == ("/etc/containers/certs.d", "/etc/docker/certs.d")
+        adapters.build_registries(config(), local=True).client("127.0.0.1:9").ping()
+    assert adapters.user_certs_dirs()[1:] == ("/etc/containers/certs.d", "/etc/docker/certs.d")
     with pytest.raises(AddressRefused):
-        wiring.build_registries(config()).client("127.0.0.1:9").ping()
+        adapters.build_registries(config()).client("127.0.0.1:9").ping()
 
 
 def test_presence_tells_caps_and_marks_but_no_secret() -> None:
@@ -170,8 +171,8 @@ def test_workers_share_tokens_where_they_have_a_secret_in_common() -> None:
 
     def name(**settings: Any) -> str | None:
         """How the vault of these settings would call a value."""
-        ledger = wiring.build_ledger(Settings())
-        vault = wiring.build_vault(Settings(**settings), ledger)
+        ledger = adapters.build_ledger(Settings())
+        vault = adapters.build_vault(Settings(**settings), ledger)
         ledger.close()
         return vault and vault._mark("token")
 
@@ -210,10 +211,10 @@ def test_servers_of_our_own_are_known_however_their_url_is_spelled() -> None:
         broker_url="amqp://u:p@rabbit.example//",
         store=StoreSettings(bucket="b", endpoint="https://s3.example"),
     )
-    assert wiring.own_servers(settings) == {
+    assert adapters.own_servers(settings) == {
         ("s1", 26379),
         ("s2", 7),
         ("rabbit.example", 5672),
         ("s3.example", 443),
     }
-    assert ("localhost", 6379) in wiring.own_servers(Settings(redis_url="redis://localhost/1"))
+    assert ("localhost", 6379) in adapters.own_servers(Settings(redis_url="redis://localhost/1"))
