@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SWIFT := .venv-swift
 LOCKS := deploy/locks
-# `make coverage` runs these, so `make test` need not run them a second time.
+# `make coverage` runs these; `make test` runs them so, and everything else beside them.
 COVERED := tests/unit/registry tests/unit/words tests/fuzz
 PIP := -m pip --disable-pip-version-check install --quiet
 
@@ -19,8 +19,8 @@ help: ## list the targets
 
 setup: tools $(VENV)/installed $(SWIFT)/installed ## set up everything that test and demo need
 
-test: setup check coverage ## run every check and every test, the ones on real servers too
-	$(BIN)/python -m pytest -p tests.no_skips $(addprefix --ignore=,$(COVERED))
+test: setup check ## run every check and every test, the ones on real servers too
+	@$(BIN)/python -m tests.together $(COVERED)
 
 test-fast: $(VENV)/installed check ## run the checks and the tests that need no server
 	$(BIN)/python -m pytest -p tests.no_skips -m "not servers"

@@ -13,6 +13,7 @@ import pytest
 
 from tests.coverage_gate import too_low
 from tests.mutate.__main__ import MODULES
+from tests.together import lanes
 
 ROOT = Path(__file__).parents[2]
 # Spelled in halves, because no test of ours may skip and the sources are searched for it.
@@ -115,6 +116,23 @@ def test_the_ci_entry_forbids_skips_and_runs_everything() -> None:
     assert os.access(script, os.X_OK)
     assert "make test" in script.read_text()
     assert 'CI="${CI:-true}"' in script.read_text()
+
+
+def test_make_test_runs_every_folder_of_tests_exactly_once() -> None:
+    """In one lane or the other; what one part leaves out another one runs."""
+    covered = re.findall(r"^COVERED := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split()
+    assert "-m tests.together $(COVERED)" in (ROOT / "Makefile").read_text()
+    parts = [part for lane in lanes(covered).values() for part in lane]
+    ran = sorted(word for part in parts for word in part if word.startswith("tests/"))
+    left_out = sorted(
+        word.removeprefix("--ignore=") for part in parts for word in part if "--ignore=" in word
+    )
+    assert ran == left_out == sorted({*covered, "tests/scenarios", "tests/chaos"})
+    whole = [
+        part for part in parts if "pytest" in part and not [word for word in part if word[:6] == "tests/"]
+    ]
+    assert len(whole) == 1, "one part runs all that is not left out of it"
+    assert all("tests.no_skips" in part for part in parts if "pytest" in part)
 
 
 @pytest.mark.parametrize(
