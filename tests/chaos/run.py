@@ -89,7 +89,8 @@ class Round:
 
 
 class Chaos:
-    """`seed` and `kills` make the plan; a round has at most `per_round` kills."""
+    """`seed` and `kills` make the plan; a round has at most `per_round` kills, a run at most
+    so many `rounds` (a frozen worker is spared when all are killed, so a plan may fall short)."""
 
     def __init__(
         self,
@@ -99,6 +100,7 @@ class Chaos:
         *,
         size: Size | None = None,
         per_round: int = 36,
+        rounds: int = 1000,
         pace: float = 1.0,
         outage: float = 6.0,
         say: Say = print,
@@ -108,6 +110,7 @@ class Chaos:
         self._kills = kills
         self._size = size or Size()
         self._per_round = per_round
+        self._rounds = rounds
         self._draw: dict[str, float] = {"pace": pace, "outage": outage}
         self._say = say
         self.report = Report(seed)
@@ -117,7 +120,7 @@ class Chaos:
         started = time.monotonic()
         report = self.report
         samples: list[Kill] = []
-        while report.kills < self._kills and not report.findings:
+        while report.kills < self._kills and report.rounds < self._rounds and not report.findings:
             left = min(self._kills - report.kills, self._per_round)
             samples += self._round(report.rounds, max(left, plan.LEAST_KILLS))
             report.rounds += 1

@@ -28,7 +28,7 @@ def test_a_migration_survives_every_fault(
     """Nothing lost, nothing wrong, no tag early or moved back, and nothing left after the sweep."""
     with Site(tmp_path, venv=swift.venv) as site:
         site.start_fleet()
-        chaos = Chaos(site, SEED, LEAST_KILLS + 2, size=Size(doomed=12, large=MIB), pace=0.35)
+        chaos = Chaos(site, SEED, LEAST_KILLS + 2, rounds=1, size=Size(doomed=12, large=MIB), pace=0.35)
         report = chaos.run()
         logs = site.logs() if report.findings else ""
     with capsys.disabled():
