@@ -12,6 +12,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from distworker import names
 from distworker.errors import (
     DistworkerError,
     InternalError,
@@ -23,6 +24,7 @@ from distworker.errors import (
     StoreFull,
     StoreUnavailable,
     Throttled,
+    Unavailable,
 )
 from distworker.plan.build import paced_by
 from distworker.retrying import Backoff
@@ -76,10 +78,16 @@ def ending(error: DistworkerError, claim: Claim, patient: bool = True) -> GiveBa
         if isinstance(error, StoreUnavailable) and error.passing:
             return GiveBack(STORE_PAUSE_SECONDS)
         return GiveBack(MEND_PAUSE_SECONDS, level=logging.ERROR)
-    retry = error.retry or isinstance(error, InternalError)
+    retry = error.retry or isinstance(error, InternalError) or _was_there(error, claim)
     if isinstance(error, RequestTimeout) and claim.attempt >= SILENCES:
         retry = False
     return Fail(retry, STEP_BACKOFF.delay(claim.attempt) if error.delay is None else error.delay)
+
+
+def _was_there(error: DistworkerError, claim: Claim) -> bool:
+    """A server that this process never saw answer is taken for a mistake in its name, but planning of this
+    image saw it: it is down for a while, and a worker that was just restarted does not know."""
+    return isinstance(error, Unavailable) and names.kind_of(claim.id) not in (names.EXPAND, names.PLAN)
 
 
 def _pause(error: DistworkerError, claim: Claim) -> str:

@@ -145,3 +145,17 @@ def test_the_others_are_failures(error: DistworkerError, attempt: int, retry: bo
     end = told(error, attempt=attempt)
     assert isinstance(end, Fail)
     assert end.retry is retry
+
+
+def test_a_registry_that_planning_saw_is_only_down_for_a_while() -> None:
+    """A restarted worker that is refused a connection by a registry in its restart must not end the image;
+    before planning the same answer means a wrong name."""
+    refused = Unavailable("nothing listens there", retry=False)
+    plan, publish = image_steps(ImageTransfer("j-0", "j", HUB, MIRROR))
+    for spec in (UPLOAD, DOWNLOAD, publish):
+        end = told(refused, spec)
+        assert isinstance(end, Fail)
+        assert end.retry, spec.id
+    end = told(refused, plan)
+    assert isinstance(end, Fail)
+    assert not end.retry
