@@ -76,7 +76,10 @@ def refs_prefix(tenant: str) -> str:
 
 def split_ref(key: str) -> tuple[str, str, str] | None:
     """Host, repository and tag of a key of `ref_key`; None for any other key below the refs."""
-    names = [decode(text) for text in _WHOLE.sub("", key).split("/")[2:]]
+    try:
+        names = [decode(text) for text in _WHOLE.sub("", key).split("/")[2:]]
+    except UnicodeDecodeError:
+        return None
     return (names[0], names[1], names[3]) if len(names) == 4 and names[2] == "tags" else None
 
 

@@ -77,7 +77,7 @@ class Partial:
             found = cls(**fields)
             texts = (found.token, found.upload, found.seal, found.state)
             numbers = (found.size, found.part, found.parts, found.turn, found.v)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
         good = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
         good = good and found.v == _VERSION and PART_MIN <= found.part <= PART_MAX

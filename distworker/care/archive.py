@@ -83,10 +83,11 @@ def open_archive(path: Path) -> Archive:
         ArchiveInvalid: it is no archive that is read here.
         StoreFull: no room to unpack it.
     """
-    if path.is_dir():
-        return FolderArchive(path)
     try:
-        file = path.open("rb")
+        if path.is_dir():
+            return FolderArchive(path)
+        # A pipe that nobody writes to must not be waited for.
+        file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115, PTH123
     except OSError as error:
         raise InvalidRequest(f"{path}: {error.strerror}", field="path") from None
     try:

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
@@ -126,7 +126,7 @@ def write_layout(
 
 def index_of(images: Sequence[tuple[Ref, Descriptor]], entries: Sequence[Any] = ()) -> bytes:
     """`index.json` over images and what it listed before, an image of the same name replaced."""
-    names = {ref.name for ref, _ in images}
+    names = [ref.name for ref, _ in images]
     old = [entry for entry in entries if _said(entry, NAME) not in names]
     tags = [ref.tag for ref, _ in images] + [_said(entry, TAG) for entry in old]
     new = [
@@ -180,9 +180,10 @@ class LayoutFolder:
     def put(self, name: str, size: int, chunks: Iterator[bytes]) -> None:
         """See Target."""
         path = self.root / name
-        if name.startswith("blobs/") and self._there(path, name, size):
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with _refusals(path):
+            if name.startswith("blobs/") and self._there(path, name, size):
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
         with _written(path) as out:
             for chunk in chunks:
                 out.write(chunk)
@@ -226,8 +227,9 @@ def new_archive(path: Path) -> Iterator[BinaryIO]:
     Raises:
         InvalidRequest: it exists, or cannot be made there.
     """
-    if path.exists():
-        raise InvalidRequest(f"{path} is there already; remove it or choose another name", field="path")
+    with _refusals(path):
+        if os.path.lexists(path) or not path.name:
+            raise InvalidRequest(f"{path} is there already; remove it or choose another name", field="path")
     with _written(path) as out:
         yield out
         tarball.write_end(out)
@@ -235,17 +237,26 @@ def new_archive(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _written(path: Path) -> Iterator[BinaryIO]:
-    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.part")
+    with _refusals(path):
+        try:
+            with part.open("xb") as out:
+                yield out
+                out.flush()
+                os.fsync(out.fileno())
+            part.replace(path)
+        finally:
+            with suppress(OSError):
+                part.unlink()
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """What the system says about `path`, as one of our errors."""
     try:
-        with part.open("xb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(path)
+        yield
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 # --- docker save ---------------------

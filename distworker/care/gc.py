@@ -14,6 +14,7 @@ bytes for each blob that is needed.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import secrets
@@ -31,6 +32,7 @@ from distworker.digest import Digest
 from distworker.errors import DistworkerError
 from distworker.limits import MIB
 from distworker.names import VERSION
+from distworker.plan.fields import load_object, numbers
 from distworker.plan.refguard import BATCH, Sentence, forget_dead
 
 #: Seconds between the mark and the deletion, unless told otherwise.
@@ -187,7 +189,7 @@ class _Run:
 
     def __init__(self, store: BlobStore, tenant: str, roots: Roots, state: Mapping[str, Any]) -> None:
         self.roots = roots
-        self.counts = Collected(**state.get("counts", {}))
+        self.counts = Collected(**numbers(state.get("counts", {})))
         self.started = float(state["started"])
         self._store = store
         self._tenant = tenant
@@ -203,7 +205,7 @@ class _Run:
     def resume(cls, store: BlobStore, tenant: str, roots: Roots) -> _Run:
         """The run that stands in the store, or a new one."""
         try:
-            state = json.loads(store.get_bytes(care_key(tenant, _STATE), MIB) or b"{}")
+            state = load_object(store.get_bytes(care_key(tenant, _STATE), MIB) or b"{}")
             run = cls(store, tenant, roots, state)
             # All or none: a ref that counts as known without what it needs would be a ref to delete from.
             for piece in [_piece(store.get_bytes(run._key(name), _RECORD_MAX)) for name in run._pieces]:
@@ -244,15 +246,16 @@ class _Run:
         """Put down where it stands."""
         self._write_lines()
         drained = [digests.drain() for digests in self._sets()]
-        head = b" ".join(b"%d" % len(data) for data in drained) + b"\n"
-        self._pieces.append(self._write("piece", head + b"".join(drained)))
+        body = b"".join(drained)
+        head = b" ".join(b"%d" % len(data) for data in drained)
+        self._pieces.append(self._write("piece", head + b" " + _seal(body) + b"\n" + body))
         state = {
             "v": VERSION,
             "started": self.started,
             "cursor": self._cursor,
             "pieces": self._pieces,
             "marks": self._marks,
-            "counts": {**asdict(self.told()), "broken": [], "unreadable": []},
+            "counts": {name: count for name, count in self.told().counts().items() if name != "finished"},
         }
         self._store.put_bytes(care_key(self._tenant, _STATE), json.dumps(state).encode())
         return self.counts
@@ -301,7 +304,7 @@ class _Run:
         if data is None:
             return
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            for part in json.loads(data)["marks"]:
+            for part in load_object(data)["marks"]:
                 shard = self._store.get_bytes(self._key(str(part)), _RECORD_MAX) or b""
                 for line in shard.decode().splitlines():
                     name, _, since = line.partition(" ")
@@ -311,11 +314,17 @@ class _Run:
 def _piece(data: bytes | None) -> Sequence[bytes]:
     """Takes apart what `pause` put together; ValueError when it is not there or not whole."""
     head, _, body = (data or b"").partition(b"\n")
-    lengths = [int(text) for text in head.split()]
-    if len(lengths) != 3 or sum(lengths) != len(body):
+    *sizes, seal = head.split() or [b""]
+    lengths = [int(text) for text in sizes]
+    # Also when the disk changed a bit: a set that lost a digest would cost a blob that is needed.
+    if len(lengths) != 3 or sum(lengths) != len(body) or seal != _seal(body):
         raise ValueError("not a whole piece")
     ends = [0, lengths[0], lengths[0] + lengths[1], len(body)]
     return [body[start:end] for start, end in pairwise(ends)]
+
+
+def _seal(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()
 
 
 def _is_blob(name: str) -> bool:

@@ -26,6 +26,7 @@ from distworker.errors import DistworkerError, InfrastructureError
 from distworker.limits import MIB
 from distworker.manifest import Descriptor, Manifest
 from distworker.names import VERSION
+from distworker.plan.fields import load_object, numbers
 
 #: Bytes a second unless told otherwise: 4 TB a day.
 RATE: Final = 50_000_000
@@ -121,8 +122,8 @@ class Scrubber:
 
     def _load(self) -> tuple[Scrubbed, str]:
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            state = json.loads(self._store.get_bytes(care_key(self._tenant, _STATE), MIB) or b"")
-            return Scrubbed(**state["counts"]), str(state["cursor"])
+            state = load_object(self._store.get_bytes(care_key(self._tenant, _STATE), MIB) or b"")
+            return Scrubbed(**numbers(state["counts"])), str(state["cursor"])
         return Scrubbed(), ""
 
     def _paused(self, done: Scrubbed, cursor: str, bad: set[str]) -> Scrubbed:

@@ -19,7 +19,7 @@ from distworker.errors import DigestMismatch, ManifestInvalid, ManifestUnknown, 
 from distworker.limits import MANIFEST_MAX_PULL
 from distworker.manifest import Manifest, parse_manifest
 from distworker.names import VERSION
-from distworker.plan.fields import Fields
+from distworker.plan.fields import Fields, load_object
 from distworker.plan.model import STORE, Place
 from distworker.registry.base import ManifestHead, Registries, Registry
 
@@ -189,9 +189,9 @@ def _dump_ref(manifest: Manifest) -> bytes:
 def load_ref(data: bytes, key: str) -> ManifestHead:
     """What the ref record under `key` names; ManifestInvalid when it is damaged."""
     try:
-        record = json.loads(data)
+        record = load_object(data)
         Fields(record, f"the store's record {key}").version()
         digest, size = Digest.parse(record["digest"]), int(record["size"])
         return ManifestHead(digest, str(record["mediaType"]), size)
-    except (ValueError, KeyError, TypeError, RequestError):
+    except (ValueError, KeyError, TypeError, OverflowError, RequestError):
         raise ManifestInvalid(f"the store's record {key} is damaged; pull the image again") from None

@@ -7,6 +7,7 @@ images.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -19,6 +20,24 @@ T = TypeVar("T")
 
 #: Longest text of any field that has no grammar of its own.
 TEXT_MAX: Final = 255
+
+
+def load_object(data: bytes) -> dict[str, Any]:
+    """The JSON object that a record of the store holds; ValueError for anything else."""
+    try:
+        record = json.loads(data)
+    except RecursionError:
+        record = None
+    if isinstance(record, dict):
+        return record
+    raise ValueError("not an object")
+
+
+def numbers(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An object of counts; ValueError or TypeError when anything else is in it."""
+    if not all(type(count) is int and count >= 0 for count in value.values()):
+        raise ValueError("not all of them are counts")
+    return dict(value)
 
 
 class Fields:

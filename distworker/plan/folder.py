@@ -15,6 +15,7 @@ when its folder has a request, the ledger does not know it, and no note says tha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -24,11 +25,13 @@ from typing import Any, Final
 
 from distworker.blobstore.base import BlobStore, StoredObject
 from distworker.blobstore.keys import care_key, job_key, jobs_prefix
-from distworker.errors import InvalidRequest
+from distworker.errors import InvalidReference, InvalidRequest, LimitExceeded
 from distworker.limits import MIB
 from distworker.names import VERSION
 from distworker.plan.codec import ID, REQUEST_MAX, dump_request, load_request
+from distworker.plan.fields import load_object
 from distworker.plan.model import JobRequest
+from distworker.reference import parse_host
 
 REQUEST_FILE: Final = "request.json"
 LIST_FILE: Final = "list.json"
@@ -43,6 +46,7 @@ REPORT: Final = "report-"
 #: an index nobody reads them, and a second sender of the same request must not take them away.
 _STALE: Final = (LIST_FILE, LOCAL_FILE, PAUSED_FILE, CANCELLED_FILE, CLOSED_FILE)
 _NOTE_MAX: Final = MIB
+_TEXT_MAX: Final = 500
 _FLEET: Final = "fleet"
 _HELD: Final = "held"
 
@@ -93,11 +97,13 @@ class Folder:
 
 
 def folders(store: BlobStore, tenant: str) -> Iterator[Folder]:
-    """Every job's folder of the tenant, in the order of ids, read as it is asked for."""
+    """Every job's folder of the tenant, in the order of ids, read as it is asked for. What has another name
+    than a job can have, a copy of a folder for example, is none."""
     prefix = jobs_prefix(tenant)
     found = store.list(prefix)
     for job, items in groupby(found, lambda item: item.key[len(prefix) :].partition("/")[0]):
-        yield _folder(job, items)
+        if ID.fullmatch(job):
+            yield _folder(job, items)
 
 
 def folder(store: BlobStore, tenant: str, job: str) -> Folder:
@@ -168,12 +174,9 @@ def read_note(store: BlobStore, tenant: str, job: str, name: str) -> Mapping[str
     if data is None:
         return None
     try:
-        record = json.loads(data)
+        return load_object(data)
     except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise InvalidRequest(f"job {job}: {name} in the store is damaged")
-    return record
+        raise InvalidRequest(f"job {job}: {name} in the store is damaged") from None
 
 
 def remove_note(store: BlobStore, tenant: str, job: str, name: str) -> None:
@@ -183,7 +186,7 @@ def remove_note(store: BlobStore, tenant: str, job: str, name: str) -> None:
 
 def read_fleet(store: BlobStore, tenant: str) -> str:
     """Whose jobs these are, as `write_fleet` was told; "" when nobody said so."""
-    return (store.get_bytes(care_key(tenant, _FLEET), _NOTE_MAX) or b"").decode(errors="replace")
+    return _text(store, care_key(tenant, _FLEET))
 
 
 def write_fleet(store: BlobStore, tenant: str, fleet: str) -> None:
@@ -203,6 +206,14 @@ def note_origin(store: BlobStore, tenant: str, origin: str, *, paused: bool) -> 
 def noted_origins(store: BlobStore, tenant: str) -> Iterator[str]:
     """The registries that operators hold."""
     for item in store.list(care_key(tenant, _HELD) + "/"):
-        data = store.get_bytes(item.key, _NOTE_MAX)
-        if data:
-            yield data.decode(errors="replace")
+        with contextlib.suppress(InvalidReference):
+            yield parse_host(_text(store, item.key))
+
+
+def _text(store: BlobStore, key: str) -> str:
+    """A note of a few words; a damaged one says something, but no more than that."""
+    try:
+        data = store.get_bytes(key, _NOTE_MAX) or b""
+    except LimitExceeded:
+        return "(damaged)"
+    return data.decode(errors="replace")[:_TEXT_MAX]

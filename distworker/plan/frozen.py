@@ -11,6 +11,7 @@ loss of Redis never mix their lists, and without an index nothing was ever relea
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +23,7 @@ from distworker.errors import InvalidRequest
 from distworker.limits import MIB
 from distworker.names import VERSION
 from distworker.plan.codec import dump_line, load_line
-from distworker.plan.fields import Fields
+from distworker.plan.fields import Fields, load_object
 from distworker.plan.folder import LIST_FILE, SHARD, Folder
 from distworker.plan.model import ImageTransfer
 
@@ -30,6 +31,8 @@ from distworker.plan.model import ImageTransfer
 SHARD_LINES: Final = 1_000
 _SHARD_MAX: Final = 4 * MIB
 _INDEX_MAX: Final = 4096
+_TOTAL_MAX: Final = 2**53
+_NAME: Final = re.compile(r"[A-Za-z0-9-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,11 @@ def read_index(store: BlobStore, tenant: str, job: str) -> FrozenList | None:
     if data is None:
         return None
     try:
-        record = json.loads(data)
-        Fields(record, f"job {job}: {LIST_FILE}").version()
-        if record["shard"] != SHARD_LINES:
-            raise ValueError
-        return FrozenList(int(record["total"]), str(record.get("name", "")))
-    except (ValueError, KeyError, TypeError, AttributeError, InvalidRequest):
+        fields = Fields(load_object(data), f"job {job}: {LIST_FILE}")
+        fields.version()
+        fields.whole("shard", SHARD_LINES, SHARD_LINES)
+        return FrozenList(fields.whole("total", 0, _TOTAL_MAX), fields.text("name", _NAME))
+    except (ValueError, InvalidRequest):
         raise InvalidRequest(f"job {job}: {LIST_FILE} is damaged or of another release") from None
 
 

@@ -30,6 +30,7 @@ from distworker.blobstore.keys import care_key
 from distworker.digest import Digest
 from distworker.limits import MIB, TREE_BLOBS_MAX, TREE_MANIFESTS_MAX
 from distworker.names import VERSION
+from distworker.plan.fields import load_object
 
 #: Seconds after which a sentence is not carried out any more, whatever became of its collector.
 LIFE: Final = 30.0
@@ -156,7 +157,7 @@ def _dump(digests: Sequence[str]) -> bytes:
 
 def _load(data: bytes) -> Sequence[str]:
     try:
-        record = json.loads(data)
+        record = load_object(data)
         return [str(digest) for digest in record["digests"]]
     except (ValueError, KeyError, TypeError):
         return ()

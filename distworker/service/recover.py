@@ -19,7 +19,7 @@ from typing import Final
 
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.keys import job_key
-from distworker.errors import ConfigInvalid, InvalidRequest, NewerVersion
+from distworker.errors import ConfigInvalid, DistworkerError, InfrastructureError, NewerVersion
 from distworker.plan.folder import (
     CLOSED_FILE,
     REPORT,
@@ -99,7 +99,10 @@ class Recovery:
             return reason
         try:
             return self._open(found)
-        except (InvalidRequest, NewerVersion) as error:
+        except DistworkerError as error:
+            # One bad request keeps no other job from coming back; servers that are away do.
+            if isinstance(error, InfrastructureError) and not isinstance(error, NewerVersion):
+                raise
             return Looked(found.job, BROKEN, error.message)
 
     def _left_alone(self, found: Folder, *, named: bool) -> Looked | None:

@@ -8,15 +8,18 @@ which costs a HEAD for each image. Shards of lists that were not taken go with i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from distworker import names
 from distworker.blobstore.base import BlobStore
 from distworker.blobstore.keys import job_key
-from distworker.errors import InvalidRequest
+from distworker.errors import InvalidRequest, LimitExceeded, NewerVersion
 from distworker.limits import MIB
-from distworker.plan.folder import CLOSED_FILE, REPORT, Note, folder, read_note, write_note
+from distworker.plan.fields import load_object, numbers
+from distworker.plan.folder import CLOSED_FILE, REPORT, Folder, Note, folder, read_note, write_note
 from distworker.plan.frozen import abandoned, read_index
 from distworker.service.upkeep import Bite
 from distworker.state.base import (
@@ -39,6 +42,10 @@ _AT_ONCE: Final = 100
 IMAGE_STATES: Final = (DONE, UNCHANGED, FAILED, CANCELLED, SUPERSEDED)
 #: State of a job whose record in Redis ran out before the store could be written.
 FORGOTTEN: Final = "forgotten"
+#: What ids of images look like: the job's, and the number in its list.
+_IMAGE: Final = re.compile(r"[a-z0-9-]+-[0-9]{1,9}", re.ASCII)
+
+log = logging.getLogger(__name__)
 
 Check = Callable[[], None]
 
@@ -72,11 +79,20 @@ def keep_report(ledger: Ledger, store: BlobStore, tenant: str, job: str, check: 
         fields = _fields(view, ended)
     found = folder(store, tenant, job)
     if found.asked:
-        for name in abandoned(found, read_index(store, tenant, job)):
+        for name in _abandoned(store, tenant, found):
             store.delete(job_key(tenant, job, name))
         write_note(store, tenant, job, Note(CLOSED_FILE, fields))
     ledger.reported(job)
     return True
+
+
+def _abandoned(store: BlobStore, tenant: str, found: Folder) -> Sequence[str]:
+    """Of a list whose index is damaged everything stays: the reports of other jobs must not wait for it."""
+    try:
+        return abandoned(found, read_index(store, tenant, found.job))
+    except (InvalidRequest, LimitExceeded, NewerVersion) as error:
+        log.warning("job %s: %s", found.job, error.message)
+        return ()
 
 
 def _write_parts(ledger: Ledger, store: BlobStore, tenant: str, job: str, check: Check) -> int:
@@ -120,12 +136,12 @@ def read_view(store: BlobStore, tenant: str, job: str) -> JobView | None:
             state=str(note["state"]),
             created=float(note.get("created") or 0),
             closed=float(note.get("closed") or 0),
-            record=dict(note.get("record") or {}),
-            counters={**dict.fromkeys(COUNTERS, 0), **(note.get("counters") or {})},
+            record=_record(note.get("record") or {}),
+            counters={**dict.fromkeys(COUNTERS, 0), **numbers(note.get("counters") or {})},
             running={},
-            error=note.get("error"),
+            error=_error(note.get("error")),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise InvalidRequest(f"job {job}: {CLOSED_FILE} in the store is damaged") from None
 
 
@@ -138,10 +154,29 @@ def read_outcomes(store: BlobStore, tenant: str, job: str, start: int = 0) -> It
             return
         for line in data.splitlines()[skip:]:
             try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            if not isinstance(record, dict):
-                raise InvalidRequest(f"job {job}: part {number} of its report in the store is damaged")
-            yield record
+                yield _outcome(load_object(line))
+            except (ValueError, KeyError):
+                said = f"job {job}: part {number} of its report in the store is damaged"
+                raise InvalidRequest(said) from None
         number, skip = number + 1, 0
+
+
+def _outcome(record: dict[str, Any]) -> Mapping[str, Any]:
+    """KeyError or ValueError unless it says which image ended how."""
+    if record["state"] not in IMAGE_STATES or not _IMAGE.fullmatch(str(record["image"])):
+        raise ValueError("no outcome of an image")
+    _error(record.get("error"))
+    return record
+
+
+def _error(value: object) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("not an error")
+    return value
+
+
+def _record(value: object) -> dict[str, Any]:
+    if isinstance(value, dict) and isinstance(value.get("labels", {}), dict):
+        numbers({"pairs": value.get("pairs", 1)})
+        return value
+    raise ValueError("not a job's record")

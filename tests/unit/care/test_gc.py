@@ -281,3 +281,31 @@ def test_a_set_of_digests_knows_what_it_was_given() -> None:
     for each in (found, copy):
         assert len(each) == len(made[::2])
         assert all((text in each) == (n % 2 == 0) for n, text in enumerate(made))
+
+
+@pytest.mark.parametrize("record", [b"[" * 4_000, b'{"started":1,"counts":{"blobs":"x"}}', b"{", b"5"])
+def test_a_damaged_record_of_a_run_makes_it_begin_anew(shop: Shop, record: bytes) -> None:
+    """And so do damaged marks: nothing is deleted before its time."""
+    shop.forget("r.example/a:1")
+    for name in ("gc/state", "gc/marks"):
+        shop.store.put_bytes(care_key(TENANT, name), record)
+    assert (shop.run().deleted, shop.run().marked) == (0, 3)
+
+
+def test_a_piece_in_which_a_bit_changed_is_not_gone_on_with(shop: Shop) -> None:
+    """A digest that is lost from what is needed would cost a blob of a ref that counts as read."""
+    shop.sleep(HOUR)
+    ticks = iter(range(1_000))
+    shop.collector(clock=lambda: float(next(ticks))).bite(2.5)
+    key = next(found.key for found in shop.store.list(care_key(TENANT, "gc/parts") + "/piece-"))
+    data = shop.store.get_bytes(key, 1 << 20) or b""
+    shop.store.put_bytes(key, data[:-1] + bytes([data[-1] ^ 1]))
+    told = shop.run(grace=0)
+    assert (told.refs, told.deleted, told.marked) == (2, 0, 0)
+    assert broken_refs(shop.store) == []
+
+
+def test_a_ref_under_a_name_that_cannot_be_read_is_nobodys(shop: Shop) -> None:
+    """It is left alone and keeps no collection from its end."""
+    shop.store.put_bytes(f"{TENANT}/refs/r.example/a/tags/%FF", b"x")
+    assert shop.run().refs == 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distworker.blobstore.keys import blob_key, quarantine_key, ref_key
+from distworker.blobstore.keys import blob_key, care_key, quarantine_key, ref_key
 from distworker.blobstore.memory import MemoryStore
 from distworker.care.retention import retire
 from distworker.care.scrub import Scrubbed, Scrubber
@@ -170,3 +170,13 @@ def test_records_of_jobs_that_are_over_go_after_their_time() -> None:
     assert [f.job for f in folders(store, TENANT)] == ["open"]
     assert list(store.list("default/quarantine/")) == []
     assert retire(store, TENANT, now=now[0] * 2, keep_jobs=0, keep_quarantine=0)[0]["jobs"] == 0
+
+
+@pytest.mark.parametrize("record", [b"[" * 4_000, b'{"counts":{"refs":"x"},"cursor":"default/refs/"}', b"5"])
+def test_a_damaged_record_of_a_round_makes_it_begin_anew(record: bytes) -> None:
+    """Whatever is wrong in it."""
+    store = MemoryStore()
+    hang(store, "r.example/a:1", picture("one", ["a", "b"]))
+    store.put_bytes(care_key(TENANT, "scrub"), record)
+    done = Scrubber(store, TENANT, rate=0).bite()
+    assert (done.blobs, done.refs, done.finished) == (4, 1, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,3 +152,29 @@ def test_store_goes_with_local(run: Run, capsys: pytest.CaptureFixture[str]) -> 
     """A fleet's store is a setting."""
     assert main.run(["usage", "--store", "x"]) == 2
     assert "--local" in capsys.readouterr().err
+
+
+def test_places_that_cannot_be_written_are_one_line_each(run: Run, tmp_path: Path) -> None:
+    """Below a file, under an endless name, behind a link, in a layout that somebody spoiled."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link.tar").symlink_to(tmp_path / "elsewhere")
+    layout = tmp_path / "layout"
+    layout.mkdir()
+    (layout / "oci-layout").write_text("{}")
+    (layout / "blobs").write_text("")
+    for path in ("file/x.tar", f"{'x' * 300}.tar", "link.tar", "layout", "no/x.tar"):
+        ran = run("export", "r.example/a:1", tmp_path / path)
+        assert ran.code in (2, 3), ran
+        assert ran.err.partition(":")[0] in ("invalid_request", "store_unavailable"), ran
+    assert not (tmp_path / "elsewhere").exists()
+    (layout / "blobs").unlink()
+    (layout / "index.json").write_text('{"manifests":[{"annotations":{"io.containerd.image.name":[]}}]}')
+    assert run("export", "r.example/a:1", layout).code == 0
+
+
+def test_an_import_waits_for_no_pipe(run: Run, tmp_path: Path) -> None:
+    """Nobody may ever write to it."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / ("x" * 300)):
+        ran = run("import", path)
+        assert (ran.code, ran.err.partition(":")[0]) == (2, "invalid_request")
