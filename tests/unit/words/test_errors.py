@@ -78,7 +78,7 @@ VERDICTS = {
     **dict.fromkeys(("repository_unknown", "manifest_unknown", "blob_unknown"), False),
     **dict.fromkeys(("manifest_invalid", "manifest_too_large", "schema1_unsupported", "type_refused"), False),
     **dict.fromkeys(("digest_mismatch", "size_mismatch", "tag_immutable", "quota", "protocol"), False),
-    **dict.fromkeys(("cancelled", "limit_exceeded", "internal"), False),
+    **dict.fromkeys(("cancelled", "limit_exceeded", "internal", "archive_invalid"), False),
     **dict.fromkeys(("upload_session_lost", "rate_limited", "throttled", "timeout", "unavailable"), True),
 }
 

@@ -12,7 +12,7 @@ def test_task_and_queue_names_are_unique_and_ours() -> None:
     """Two tasks of one name would run each other's messages."""
     texts = [value for value in vars(names).values() if isinstance(value, str)]
     tasks = [text for text in texts if text.startswith("distworker.") and text != names.__name__]
-    assert len(tasks) == len(set(tasks)) == 8
+    assert len(tasks) == len(set(tasks)) == 9
 
 
 def test_every_kind_has_its_verb_and_step_ids_say_their_kind() -> None:
