@@ -59,7 +59,7 @@ TABLE: Final[dict[str, str]] = {
     "slots": "w:slots",  # hash: owner → slots; swept with it
     "info": "w:info",  # hash: owner → what it said of itself; swept with it
     "seq": "seq",  # counter: ages of steps, subscriptions and jobs; stays
-    "reaped": "reaped",  # string: when the reaper last ran (ms); stays
+    "reaped": "reaped",  # string: when the reaper last ran (ms), and its version; stays
     "settle": "settle",  # string: the write after which the disk is asked; TTL 1 s
     "full": "full",  # string: the server's memory is above the ceiling; TTL Rules.full, set by the reaper
 }

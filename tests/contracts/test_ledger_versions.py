@@ -109,6 +109,21 @@ def test_the_reaper_leaves_what_is_overdue_to_a_newer_one(
     newer.finish("u:a@dst")
 
 
+def test_an_old_reaper_that_is_always_first_does_not_keep_a_newer_one_from_its_steps(
+    redis_world: World, redis_url: str
+) -> None:
+    """Both look each second; the old one's look may be just before the newer one's for hours."""
+    world = redis_world
+    world.planned({"J-1": [upload("x")]})
+    world.pump()
+    stamp(world, "d:t/x")
+    newer = NewerWorld(redis_url, world)
+    world.reap_after(world.rules.resend + 5.0)
+    assert world.ledger.reap(OWNER) == 0
+    assert newer.ledger.reap(OWNER) == 1
+    assert "d:t/x" in newer.pump()
+
+
 def test_an_old_pump_leaves_it_in_its_place_and_admits_what_is_behind(
     redis_world: World, redis_url: str
 ) -> None:

@@ -149,6 +149,7 @@ def test_jobs_that_were_over_stopped_or_held_stay_so(scheduled: Fleet, ends: End
     assert jobs == [held], "the others were over"
     assert fleet.look(done)["images"]["done"] == 1, "known from its report"
     assert fleet.run("resume", held).code == 0
+    assert fleet.run("resume", "--origin", source.host).out.endswith("goes on\n"), "its pause came back too"
     assert fleet.until_over(held)["images"]["done"] == 1
     assert digest_at(f"{destination.host}/app:t2") == images["t2"].digest
     stuck = fleet.run("stuck")

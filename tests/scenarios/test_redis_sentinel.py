@@ -95,6 +95,8 @@ def test_a_failover_in_the_middle_of_a_job_is_followed_without_a_restart(
             wait_for(lambda: promoted.role()[0] == b"master", "the replica was made the primary")
             promoted.close()
 
+            wait_for(lambda: fleet.run("status", job).code == 0, "the Sentinel names it", every=0.5)
+
             # Then the same workers bring the job to its end, and a new one after it
             view = fleet.until_over(job)
             alive = [worker.pid for worker in fleet.workers if worker.running]

@@ -1,9 +1,12 @@
 -- reap(worker_lost error JSON): how many overdue steps went back; 0 for all but one caller each second.
 -- keys     reaped due fly_control fly_layers seen slots info cancelling draining walks full; everything else by _graph.lua
-local last = tonumber(redis.call('GET', key('reaped')) or '-1')
+-- the time of the last one and its version: an older one may have left steps that only a newer one takes back,
+-- and with two that look each second the older could be first for ever
+local last, by = string.match(redis.call('GET', key('reaped')) or '-1', '^(%-?%d+) ?(%d*)$')
+last, by = tonumber(last), tonumber(by) or 1
 local since = now - last
-if last >= 0 and since >= 0 and since < R.reap_every then return 0 end
-redis.call('SET', key('reaped'), now)
+if last >= 0 and since >= 0 and since < R.reap_every and by >= R.v then return 0 end
+redis.call('SET', key('reaped'), string.format('%.0f %d', now, R.v))
 if last >= 0 and since < 0 then
   -- the clock went back: what is due keeps its distance
   local due = redis.call('ZRANGE', key('due'), 0, -1, 'WITHSCORES')
@@ -31,7 +34,7 @@ for _, id in ipairs(overdue) do
   if not r then
     redis.call('ZREM', key('due'), id)
   elseif foreign(r) then
-    -- a newer worker's turn to reap comes as well; a message that was lost is sent again by its pump
+    -- left to a newer worker's reaper
   elseif redis.call('ZSCORE', key('due'), id) then
     if r.k then drop(r)
     elseif r.st == 'run' then charge(r, ARGV[3], true, 0, false)
