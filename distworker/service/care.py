@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Self
 from distworker import names
 from distworker.blobstore.base import BlobStore
 from distworker.care.gc import GRACE, Collector
+from distworker.care.refs import Ref, head_of
 from distworker.care.retention import retire
 from distworker.care.roots import KINDS, Roots, Steps, no_steps
 from distworker.care.scrub import Damaged, Scrubber
+from distworker.digest import Digest
+from distworker.errors import ManifestInvalid
 from distworker.plan.codec import PAIRS_MAX
 from distworker.plan.refguard import forget_dead
 from distworker.service.upkeep import Bite, Sweep
@@ -81,11 +84,12 @@ class Care:
 
     def mend(self, damaged: Sequence[Damaged]) -> list[str]:
         """Jobs that bring the images again from where their names say, each the very digest it had; their
-        ids. None where that is not possible here, or a ref no longer tells what it named."""
+        ids. None where that is not possible here, or a ref no longer tells what it named, and none for a
+        ref that names something else by now: its tag would be moved back."""
         pairs = [
             {"source": f"{each.ref.name}@{each.digest}", "destination": each.ref.name}
             for each in damaged
-            if each.digest is not None
+            if each.digest is not None and self._names(each.ref, each.digest)
         ]
         if self._submit is None:
             return []
@@ -94,6 +98,13 @@ class Care:
             fields = {"v": names.VERSION, "kind": "pull", "pairs": pairs[start : start + PAIRS_MAX]}
             made.append(self._submit({**fields, "labels": {"reason": "scrub"}}))
         return made
+
+    def _names(self, ref: Ref, digest: Digest) -> bool:
+        try:
+            head = head_of(self.store, ref)
+        except ManifestInvalid:
+            return False
+        return head is not None and head.digest == digest
 
     # --- sweeps ---------------------
     def sweeps(self) -> Mapping[str, Sweep]:

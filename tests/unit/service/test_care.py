@@ -78,6 +78,21 @@ def test_the_scrub_sweep_starts_a_pull_of_the_very_digest(world: World) -> None:
     ]
 
 
+def test_a_tag_that_names_something_else_by_now_is_not_mended_back() -> None:
+    """It moved, was forgotten, or was spoiled between the look at it and the job."""
+    store, sent = MemoryStore(), []
+    care = Care(store, TENANT, submit=lambda fields: sent.append(fields) or "job")
+    for name in ("moved", "gone", "spoiled"):
+        hang(store, f"r.example/{name}:1", ONE)
+    spoil(store, next(digest for digest in ONE.blobs if digest not in TWO.blobs))
+    damaged = care.scrubber(0).bite().damaged
+    hang(store, "r.example/moved:1", TWO)
+    forget(store, TENANT, Reference.parse("r.example/gone:1"))
+    store.put_bytes(ref_key(TENANT, "r.example", "spoiled", "1"), b"{half")
+
+    assert (len(damaged), care.mend(damaged), sent) == (3, [], [])
+
+
 def test_a_sweep_that_lost_its_turn_stops(world: World) -> None:
     """At the next chunk; the next one goes on."""
 
