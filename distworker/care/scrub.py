@@ -33,6 +33,8 @@ RATE: Final = 50_000_000
 #: What stands behind the key of a quarantined blob to name its note.
 NOTE: Final = ".json"
 _STATE: Final = "scrub"
+#: Damaged refs of one round that are remembered as told, so that no bite has them brought once more.
+_TOLD_MAX: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Damaged:
 @dataclass
 class Scrubbed:
     """What a round has done so far; `bad` blobs are in the quarantine, `damaged` are those found in this bite
-    alone. `finished`: the round is over."""
+    alone, each once in a round. `finished`: the round is over."""
 
     blobs: int = 0
     bytes: int = 0
@@ -84,6 +86,7 @@ class Scrubber:
         self._sleep = sleep
         self._due = 0.0
         self._there = DigestSet()
+        self._told: set[str] = set()
 
     def bite(self, seconds: float = 60.0, *, anew: bool = False) -> Scrubbed:
         """Work for about `seconds`; what the round did so far. `anew`: begin another round.
@@ -123,6 +126,7 @@ class Scrubber:
     def _load(self) -> tuple[Scrubbed, str]:
         with contextlib.suppress(ValueError, TypeError, KeyError):
             state = load_object(self._store.get_bytes(care_key(self._tenant, _STATE), MIB) or b"")
+            self._told = {str(mark) for mark in state.get("told", ())}
             return Scrubbed(**numbers(state["counts"])), str(state["cursor"])
         return Scrubbed(), ""
 
@@ -131,7 +135,8 @@ class Scrubber:
             # Whoever needs them is told now, not at the end of a round of weeks.
             for ref in refs(self._store, self._tenant):
                 self._look(ref, done)
-        state: dict[str, Any] = {"v": VERSION, "cursor": cursor, "counts": done.counts()}
+        told = sorted(self._told)[:_TOLD_MAX]
+        state: dict[str, Any] = {"v": VERSION, "cursor": cursor, "counts": done.counts(), "told": told}
         self._store.put_bytes(care_key(self._tenant, _STATE), json.dumps(state).encode())
         return done
 
@@ -198,7 +203,9 @@ class Scrubber:
             raise
         except DistworkerError as error:
             reason = error.message
-        if reason:
+        mark = hashlib.sha256(ref.key.encode()).hexdigest()[:16]
+        if reason and mark not in self._told:
+            self._told.add(mark)
             done.damaged.append(Damaged(ref, digest, reason))
         return bool(reason)
 
