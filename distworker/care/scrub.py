@@ -48,8 +48,9 @@ class Damaged:
 
 @dataclass
 class Scrubbed:
-    """What a round has done so far; `bad` blobs are in the quarantine, `damaged` are those found in this bite
-    alone, each once in a round. `finished`: the round is over."""
+    """What a round has done so far. `bad` blobs are in the quarantine; `damaged` are the refs found in this
+    bite alone, each told once while blobs are read and once more at the end if it is so still. `finished`:
+    the round is over."""
 
     blobs: int = 0
     bytes: int = 0
@@ -110,7 +111,7 @@ class Scrubber:
             if self._clock() >= end:
                 return self._paused(done, cursor, bad)
             done.refs += 1
-            done.refs_damaged += self._look(ref, done)
+            done.refs_damaged += self._look(ref, done, "refs")
             cursor = ref.key
         done.finished = True
         self._store.delete(care_key(self._tenant, _STATE))
@@ -134,7 +135,7 @@ class Scrubber:
         if bad and not self._below_refs(cursor):
             # Whoever needs them is told now, not at the end of a round of weeks.
             for ref in refs(self._store, self._tenant):
-                self._look(ref, done)
+                self._look(ref, done, "blobs")
         told = sorted(self._told)[:_TOLD_MAX]
         state: dict[str, Any] = {"v": VERSION, "cursor": cursor, "counts": done.counts(), "told": told}
         self._store.put_bytes(care_key(self._tenant, _STATE), json.dumps(state).encode())
@@ -188,8 +189,9 @@ class Scrubber:
             self._sleep(self._due - now)
 
     # --- refs ---------------------
-    def _look(self, ref: Ref, done: Scrubbed) -> bool:
-        """Is something below it missing? Looks at sizes only: the bytes were read before."""
+    def _look(self, ref: Ref, done: Scrubbed, phase: str) -> bool:
+        """Is something below it missing? Looks at sizes only: the bytes were read before. It is told once in
+        each phase of the round: at the end again, for what was found after it had been brought."""
         self._alive()
         digest: Digest | None = None
         try:
@@ -203,7 +205,7 @@ class Scrubber:
             raise
         except DistworkerError as error:
             reason = error.message
-        mark = hashlib.sha256(ref.key.encode()).hexdigest()[:16]
+        mark = hashlib.sha256(f"{phase} {ref.key}".encode()).hexdigest()[:16]
         if reason and mark not in self._told:
             self._told.add(mark)
             done.damaged.append(Damaged(ref, digest, reason))

@@ -99,6 +99,23 @@ def test_a_round_in_bites_reads_each_blob_once(store: MemoryStore) -> None:
     assert scrub(store).blobs == len(digests_in(store))
 
 
+def test_a_ref_that_lost_several_blobs_is_told_once_while_they_are_found_and_once_at_the_end(
+    store: MemoryStore,
+) -> None:
+    """Each time starts a job that brings the image again: a dead disk must not flood the fleet."""
+    for digest in (SHARED, LAYER):
+        spoil(store, digest)
+    told: list[str] = []
+    for _ in range(50):
+        ticks = iter([0.0, 0.0, 0.0])
+        done = Scrubber(store, TENANT, rate=0, clock=lambda ticks=ticks: next(ticks, 5.0)).bite(1.0)
+        told += [damaged.ref.name for damaged in done.damaged]
+        if done.finished:
+            break
+    assert (done.finished, done.bad) == (True, 2)
+    assert sorted(told) == ["r.example/a:1"] * 2 + ["r.example/b:1"] * 2
+
+
 def test_a_blob_written_anew_while_it_is_read_is_left_alone(store: MemoryStore) -> None:
     """The reading saw the old bytes, the move would take the new ones."""
     spoil(store, LAYER)
