@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,52 +28,12 @@ from distworker.errors import (
 from distworker.service import wiring
 from distworker.service.doctor import Check
 from distworker.settings import Config
+from tests.unit.cli.calls import Command, Fleet
 from tests.unit.cli.fake_jobs import JOB, FakeJobs, closed, view
 
 DENIED = {"code": "denied", "message": "not allowed to push"}
 
 
-@dataclass
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Command = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Command:
-    def call(*arguments: str) -> Ran:
-        code = main.run(arguments)
-        said = capsys.readouterr()
-        return Ran(code, said.out, said.err)
-
-    return call
-
-
-@pytest.fixture
-def fleet(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeJobs], FakeJobs]:
-    def use(jobs: FakeJobs) -> FakeJobs:
-        @contextmanager
-        def opened(*_: Any) -> Iterator[FakeJobs]:
-            yield jobs
-
-        monkeypatch.setattr(work, "fleet", opened)
-        monkeypatch.setattr(work, "local", opened)
-        monkeypatch.setattr(work, "workers", lambda config: jobs.live)
-        monkeypatch.setattr(work, "require_redis", lambda config: None)
-        return jobs
-
-    return use
-
-
-Fleet = Callable[[FakeJobs], FakeJobs]
 ONE_DONE = [view("done", counters={"total": 1, "done": 1})]
 
 

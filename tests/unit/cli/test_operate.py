@@ -2,63 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from distworker.cli import main, stuck, work
+from distworker.cli import stuck
 from distworker.errors import DistworkerError, JobRunning, JobUnknown
 from distworker.service.recover import BROKEN, CLOSED, OPENED, Looked
 from distworker.service.retry import Retried
 from distworker.state.base import Overdue
 from distworker.state.reasons import SENTENCES
+from tests.unit.cli.calls import Command, Fleet
 from tests.unit.cli.fake_jobs import JOB, FakeJobs, closed, view
-
-
-@dataclass
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Command = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Command:
-    def call(*arguments: str) -> Ran:
-        code = main.run(arguments)
-        said = capsys.readouterr()
-        return Ran(code, said.out, said.err)
-
-    return call
-
-
-@pytest.fixture
-def fleet(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeJobs], FakeJobs]:
-    def use(jobs: FakeJobs) -> FakeJobs:
-        @contextmanager
-        def opened(*_: Any) -> Iterator[FakeJobs]:
-            yield jobs
-
-        monkeypatch.setattr(work, "fleet", opened)
-        monkeypatch.setattr(work, "workers", lambda config: jobs.live)
-        return jobs
-
-    return use
-
-
-Fleet = Callable[[FakeJobs], FakeJobs]
-
 
 # --- pause, resume --------------------
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,20 +13,10 @@ from distworker.blobstore.local import LocalStore
 from distworker.cli import main
 from distworker.digest import Digest
 from tests.unit.care.pictures import TENANT, broken_refs, digests_in, hang, picture, spoil
+from tests.unit.cli.calls import Ran
 
 ONE = picture("one", ["shared", "own"])
 TWO = picture("two", ["shared", "other"])
-
-
-@dataclass
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
 
 
 @pytest.fixture
