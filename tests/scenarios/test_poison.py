@@ -1,4 +1,4 @@
-"""A layer that kills each worker that touches it: the fleet gets over it, and only its image fails."""
+"""A blob that kills each worker that touches it: the fleet gets over it, and only its image fails."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class DyingWorker(CeleryWorker):
 def test_a_step_that_kills_its_workers_ends_as_a_failure_and_the_rest_arrives(
     fleet: Fleet, ends: tuple[DockerRegistry, DockerRegistry], tmp_path: Path
 ) -> None:
-    """After five deaths it is `worker_lost`; the old tag stands, the other image is there, nothing is left."""
+    """After five deaths it is `worker_lost`; the old tag stands and the other image is there."""
     source, destination = ends
     for end in ends:
         fleet.know(end.host)
