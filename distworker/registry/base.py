@@ -152,8 +152,8 @@ class Registry(Protocol):
         """
         ...
 
-    def cancel_upload(self, session: UploadSession) -> None:
-        """Best effort; never raises."""
+    def cancel_upload(self, session: UploadSession) -> bool:
+        """Best effort; never raises. False: nobody answered, it may be open still."""
         ...
 
     def tags(self, repository: str) -> Iterator[str]:

@@ -155,9 +155,9 @@ class Client:
         foreseen.check_name(self._at, repository, "start upload")
         self._uploader.upload(repository, digest, size, body, session, notes)
 
-    def cancel_upload(self, session: UploadSession) -> None:
-        """Best effort; never raises."""
-        self._uploader.cancel(session)
+    def cancel_upload(self, session: UploadSession) -> bool:
+        """Best effort; never raises. False: nobody answered."""
+        return self._uploader.cancel(session)
 
     def tags(self, repository: str) -> Iterator[str]:
         """All tags, each once."""

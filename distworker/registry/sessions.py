@@ -13,7 +13,14 @@ from typing import Final
 
 from distworker import stopping
 from distworker.digest import Digest
-from distworker.errors import DistworkerError, ProtocolError, RedirectRefused, UploadSessionLost
+from distworker.errors import (
+    DistworkerError,
+    ProtocolError,
+    RedirectRefused,
+    RequestTimeout,
+    Unavailable,
+    UploadSessionLost,
+)
 from distworker.registry import faults, scopes
 from distworker.registry.base import UploadSession
 from distworker.registry.call import Call, Reply
@@ -68,15 +75,19 @@ def moved(session: UploadSession, reply: Reply) -> UploadSession:
     return replace(session, location=session_of(session.repository, reply).location)
 
 
-def cancel_upload(at: Endpoint, session: UploadSession) -> None:
-    """Best effort; never raises and never waits long."""
+def cancel_upload(at: Endpoint, session: UploadSession) -> bool:
+    """Best effort; never raises and never waits long. False: nobody answered, so that the session may be open
+    still; an answer ends it or says that it cannot be ended."""
     where = at.where("cancel upload", session.repository)
     call = Call("DELETE", session.location, where, timeout=CANCEL_TIMEOUT, once=True)
     try:
         with stopping.shielded():  # it is called because the run was stopped
             at.http.send(mannered(at, session, call)).close()
+    except (Unavailable, RequestTimeout):
+        return False
     except DistworkerError:
-        return
+        pass  # a refusal is an answer
+    return True
 
 
 def mannered(at: Endpoint, session: UploadSession, call: Call) -> Call:

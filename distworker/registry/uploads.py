@@ -54,6 +54,7 @@ class _Blob:
     failures: int = 0
     notes: SessionNotes | None = None
     held: int = 0  #: bytes that the session held when it was taken up
+    owed: list[UploadSession] = field(default_factory=list)  #: to be cancelled yet: nobody answered
     mismatches: int = 0  #: of those, the registry's word that it got other bytes
 
 
@@ -86,11 +87,18 @@ class Uploader:
             blob = _Blob(repository, digest, source, self._ways.choose(size), session, notes=notes)
             if session is not None and session.begun:
                 self._take_up(blob, session)
-            while True:
-                blob.session = blob.session or self._open(blob)
-                if blob.session is None or self._turn(blob, blob.session):
-                    return
-                blob.session, blob.held = None, 0
+            try:
+                self._turns(blob)
+            finally:
+                for owed in blob.owed:  # a registry in its restart was not there to be told
+                    self.cancel(owed)
+
+    def _turns(self, blob: _Blob) -> None:
+        while True:
+            blob.session = blob.session or self._open(blob)
+            if blob.session is None or self._turn(blob, blob.session):
+                return
+            blob.session, blob.held = None, 0
 
     def _take_up(self, blob: _Blob, session: UploadSession) -> None:
         """Go on in a session of an earlier run behind what it holds, where that can be known; else drop it.
@@ -142,8 +150,8 @@ class Uploader:
         except Unclear as unclear:
             held = self._settle(blob, unclear)
         finally:
-            if not held and not left and _ours():
-                self.cancel(blob.session or session)
+            if not held and not left and _ours() and not self.cancel(blob.session or session):
+                blob.owed.append(blob.session or session)
         return held
 
     def _send(self, blob: _Blob, session: UploadSession) -> None:
@@ -196,11 +204,10 @@ class Uploader:
             blob.way = self._ways.after_breaks(blob.broke)
         return False
 
-    def cancel(self, session: UploadSession) -> None:
-        """Best effort; never raises, and never waits long."""
+    def cancel(self, session: UploadSession) -> bool:
+        """Best effort; never raises, and never waits long. False: nobody answered."""
         # Quay wants a right for it that pushers are not given.
-        if not self._at.quirks.cancel_needs_delete:
-            sessions.cancel_upload(self._at, session)
+        return self._at.quirks.cancel_needs_delete or sessions.cancel_upload(self._at, session)
 
 
 def _ours() -> bool:

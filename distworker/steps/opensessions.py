@@ -41,16 +41,18 @@ class OpenSessions:
             if found is None and here == (self._place.host, self._place.credential, self._place.repository):
                 found = session
                 self.note(session, 0)
-            else:
-                self._context.registries.client(kept.host, kept.credential).cancel_upload(session)
+            elif not self._context.registries.client(kept.host, kept.credential).cancel_upload(session):
+                continue  # left to the next run, or to the sweep
             self._context.sessions.drop(self._step, kept.token)
         return found
 
     def note(self, session: UploadSession, held: int) -> None:
         """A session as it now is, and the bytes in it."""
-        if not self._worth or (session == self._noted and not held):
+        if session == self._noted and not held:
             return
         self._noted = session
+        if not self._worth:
+            return
         if held:
             self._context.watch.kept(held)
         self._context.sessions.keep(
@@ -68,8 +70,14 @@ class OpenSessions:
 
     def over(self) -> None:
         """None is open any more."""
-        if self._noted is not None:
+        if self._noted is not None and self._worth:
             self._context.sessions.drop(self._step, self._token)
+
+    def end(self, registry: Registry) -> None:
+        """The run failed: take back what it opened. What the registry could not be told, because it is not
+        there, stays written down for the next run and for the sweep."""
+        if self._noted is not None and self.ours() and registry.cancel_upload(self._noted):
+            self.over()
 
     def ours(self) -> bool:
         """May this run still take its sessions back? Whoever has its step now may have gone on with them."""

@@ -117,7 +117,8 @@ def _sessions(sessions: Sessions, registries: Registries, old: float) -> Iterato
 def _cancel(sessions: Sessions, registries: Registries, kept: KeptSession) -> bool:
     session = UploadSession(kept.repository, kept.location, kept.min_chunk, begun=True)
     try:
-        registries.client(kept.host, kept.credential).cancel_upload(session)
+        if not registries.client(kept.host, kept.credential).cancel_upload(session):
+            return False  # its registry is not there just now
     except DistworkerError as error:
         log.info("an upload session at %s is left to itself: %s", kept.host, error)
     sessions.drop(kept.step, kept.token)

@@ -162,10 +162,10 @@ class Tee:
             registry.upload_blob(repository, move.digest, move.size, _Once(self), session)
             done = True
         finally:
-            if done or self._opened.ours():
-                if not done:
-                    registry.cancel_upload(session)
+            if done:
                 self._opened.over()
+            else:
+                self._opened.end(registry)
         return True
 
     def _take(self) -> bytes | None:

@@ -50,13 +50,14 @@ def upload(context: Context, claim: Claim) -> Answer:
     move = load_blob(claim.body, claim.job)
     if move.destination is None:
         raise InvalidRequest("body.destination: missing", field="body.destination")
-    opened = OpenSessions(context, claim.id, claim.token, move, move.destination)
+    place = move.destination
+    opened = OpenSessions(context, claim.id, claim.token, move, place)
     try:
-        answer = _upload(context, claim, move, move.destination, opened)
+        answer = _upload(context, claim, move, place, opened)
     except (Lost, Draining):
         raise  # what it left open is for the next run
     except Exception:
-        opened.over()
+        opened.end(context.registries.client(place.host, place.credential))
         raise
     opened.over()
     return answer

@@ -244,9 +244,10 @@ class FakeRegistry:
             if session is not None:
                 self.site.sessions.discard(session.location)
 
-    def cancel_upload(self, session: UploadSession) -> None:
+    def cancel_upload(self, session: UploadSession) -> bool:
         self.site.calls.append(("cancel_upload", session.repository))
         self.site.sessions.discard(session.location)
+        return True
 
     def tags(self, repository: str) -> Iterator[str]:
         with self.site.call("tags", repository):

@@ -11,7 +11,7 @@ import pytest
 
 from distworker.blobstore.keys import blob_key
 from distworker.digest import Digest, verify_bytes
-from distworker.errors import Denied, DistworkerError, Draining, Lost
+from distworker.errors import Denied, DistworkerError, Draining, Lost, Unavailable
 from distworker.registry.base import UploadSession
 from distworker.state.base import Claim
 from distworker.state.sessions import KeptSession
@@ -114,3 +114,24 @@ def test_only_a_run_that_was_stopped_leaves_its_session(
     with pytest.raises(type(error)):
         upload(run.context, claim("one"))
     assert len(run.context.sessions.of(STEP)) == kept
+
+
+def test_a_session_whose_registry_is_not_there_to_be_told_stays_written_down(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry in its restart takes no DELETE either; the next run, or the sweep, sends it."""
+
+    def failing(self: FakeRegistry, *args: Any) -> None:
+        args[5](self.start_upload("team/app"), 0)
+        raise Unavailable("connection refused")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeRegistry, "upload_blob", failing)
+        patched.setattr(FakeRegistry, "cancel_upload", lambda self, session: False)
+        with pytest.raises(Unavailable):
+            upload(run.context, claim("one"))
+        assert [kept.token for kept in run.context.sessions.of(STEP)] == ["one"]
+
+    upload(run.context, claim("two"))
+    assert list(run.context.sessions.of(STEP)) == []
+    assert run.sites["dst.example"].sessions == set()
