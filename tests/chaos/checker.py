@@ -66,12 +66,14 @@ class Expected:
 @dataclass
 class Checker:
     """Collects findings; each method looks at one place. `hashed` counts the bytes that were reread,
-    `sessions` the upload sessions that are empty, `refused` those that the registry was asked to end."""
+    `sessions` the upload sessions that are empty, `refused` those that the registry was asked to end,
+    `unwritten` those that took bytes and that nobody asked it to end."""
 
     findings: list[Finding] = field(default_factory=list)
     hashed: int = 0
     sessions: int = 0
     refused: int = 0
+    unwritten: int = 0
 
     def find(self, kind: str, what: str) -> None:
         """Note something that must not be."""
@@ -117,29 +119,34 @@ class Checker:
             elif here.get(repository, f"{kind}/{digest}") not in {None, raw}:
                 self.find(WRONG_BYTES, f"{repository} {kind} {digest}: source and destination differ")
 
-    def uploads(self, folder: Path, explained: int = 0) -> None:
+    def uploads(self, folder: Path, explained: int = 0, unwritten: int = 0) -> None:
         """Upload sessions that a registry on disk still has.
 
         One that took bytes was known to a worker, so somebody must have asked the registry to end it (2.8
         refuses that after a broken PUT: "upload resumed at wrong offset", and keeps it until its own
-        purging). Of the empty ones the answer may have been lost, at most `explained` times.
+        purging). At most `unwritten` times its worker died when nobody else knew of it: Valkey was away when
+        it was opened, or lost its last second. Of the empty ones the answer may have been lost, at most
+        `explained` times.
         """
         asked = {
             access.path.rpartition("/")[2]
             for access in accesses(folder / "access.log")
             if access.method == "DELETE" and "/blobs/uploads/" in access.path
         }
-        empty = 0
+        empty, begun = 0, list[str]()
         for session in sorted(folder.glob("data/docker/registry/v2/repositories/**/_uploads/*")):
             data = session / "data"
             if session.name in asked:
                 self.refused += 1
             elif data.exists() and data.stat().st_size:
                 name = f"{session.parents[1].name}/{session.name}"
-                self.find(SESSION, f"{name} with {data.stat().st_size} bytes, that nobody ended")
+                begun.append(f"{name} with {data.stat().st_size} bytes, that nobody ended")
             else:
                 empty += 1
-        self.sessions = empty
+        self.sessions, self.unwritten = empty, len(begun)
+        if len(begun) > unwritten:
+            for what in begun:
+                self.find(SESSION, what)
         if empty > explained:
             self.find(SESSION, f"{empty} empty upload sessions, of which {explained} are explained")
 

@@ -261,8 +261,12 @@ class Chaos:
                 now = keys.job(job)
                 if now:
                     report.outcomes = dict(Counter(report.outcomes) + Counter(s for _, s in now.outcomes))
-            left = self._after_the_sweep(keys, wanted, explained=SLOTS * sum(faults.happened.values()))
-        report.upload_sessions = {"answer lost": left.sessions, "refused to end": left.refused}
+            left = self._after_the_sweep(keys, wanted, faults.happened)
+        report.upload_sessions = {
+            "answer lost": left.sessions,
+            "refused to end": left.refused,
+            "not written down": left.unwritten,
+        }
         self._find([*watcher.findings, *judge.findings, *left.findings])
         report.rehashed_bytes += judge.hashed + left.hashed
         report.looks += watcher.rounds
@@ -272,8 +276,12 @@ class Chaos:
         report.source_bytes += site.to_source.down - before
         report.unique_bytes += round_.content
 
-    def _after_the_sweep(self, keys: LedgerKeys, wanted: set[str], explained: int) -> Checker:
+    def _after_the_sweep(self, keys: LedgerKeys, wanted: set[str], happened: Mapping[str, int]) -> Checker:
         """Look for what is left behind until nothing is, or until every sweep has had its time."""
+        explained = SLOTS * sum(happened.values())
+        unwritten = sum(
+            times for what, times in happened.items() if "Valkey" in what or "connections" in what
+        )
         end = time.monotonic() + SWEPT_WITHIN
         while True:
             swept = Counter(sweep_ahead(self._site.fleet.config))
@@ -281,7 +289,7 @@ class Chaos:
             left = Checker()
             left.ledger(keys)
             left.store(self._site.s3, BUCKET, wanted)
-            left.uploads(self._site.destination.folder, explained)
+            left.uploads(self._site.destination.folder, explained, unwritten)
             if not left.findings or time.monotonic() > end:
                 return left
             time.sleep(2)

@@ -155,7 +155,7 @@ def test_what_a_dead_worker_left_in_the_store_is_found(arrived: Arrived) -> None
 
 
 def test_an_upload_session_that_nobody_ends_is_found(arrived: Arrived) -> None:
-    """The registry itself would keep it for a week. An empty one may be explained, one with bytes never."""
+    """The registry itself would keep it for a week. Each kind may be explained, so many times."""
     uploads = arrived.destination.folder / "data/docker/registry/v2/repositories/team/one/_uploads"
     (uploads / "0123").mkdir(parents=True)
     assert arrived.judge() == [checker.SESSION]
@@ -165,6 +165,9 @@ def test_an_upload_session_that_nobody_ends_is_found(arrived: Arrived) -> None:
     (uploads / "0123" / "data").write_bytes(b"bytes")
     judge.uploads(arrived.destination.folder, explained=1)
     assert [finding.kind for finding in judge.findings] == [checker.SESSION]
+    judge = Checker()
+    judge.uploads(arrived.destination.folder, explained=1, unwritten=1)
+    assert (judge.findings, judge.unwritten) == ([], 1)
     with closing(http.client.HTTPConnection(arrived.destination.host)) as client:
         client.request("DELETE", "/v2/team/one/blobs/uploads/0123")  # it refuses: that is no state of its own
         assert client.getresponse().status == 404
